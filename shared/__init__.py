@@ -1,0 +1,3 @@
+"""The core of the zoo: modalities, objectives, protocols. It knows no domain."""
+
+ZOO = "domain-zoo"

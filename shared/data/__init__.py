@@ -1,0 +1,1 @@
+"""Datasets, batches, splits and fingerprints."""

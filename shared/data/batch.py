@@ -1,0 +1,84 @@
+"""A batch: the rows that each modality has, and which samples they belong to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.preprocess import Prepared, Preprocessor
+
+
+@dataclass
+class Batch:
+    """A batch of samples, of which each may lack modalities.
+
+    Attributes:
+        inputs: By modality, the named tensors of the samples that have it: (present, …). Every
+            modality of the model is a key, with zero rows where no sample of the batch has it.
+        present: By modality, (batch,) bool.
+        labels: (batch,) int64, -1 where unknown.
+        groups: (batch,) int64, equal for samples of one group.
+        rows: (batch,) int64, positions in the dataset.
+    """
+
+    inputs: dict[str, dict[str, Tensor]]
+    present: dict[str, Tensor]
+    labels: Tensor
+    groups: Tensor
+    rows: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            {m: {k: move(t) for k, t in named.items()} for m, named in self.inputs.items()},
+            {m: move(t) for m, t in self.present.items()},
+            move(self.labels),
+            move(self.groups),
+            move(self.rows),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class PreparedSample:
+    """One sample after preprocessing and cropping."""
+
+    inputs: Mapping[str, Prepared]
+    label: int
+    group: int
+    row: int
+
+
+def collate(
+    samples: Sequence[PreparedSample],
+    preprocessors: Mapping[str, Preprocessor],
+    templates: Mapping[str, Prepared],
+) -> Batch:
+    """Join samples to a batch.
+
+    Args:
+        samples: At least one.
+        preprocessors: By modality; each pads its own.
+        templates: By modality, one prepared sample, which gives the shapes of a batch in which no
+            sample has the modality.
+    """
+    inputs = {}
+    for modality, preprocessor in preprocessors.items():
+        have = [s.inputs[modality] for s in samples if modality in s.inputs]
+        if have:
+            inputs[modality] = preprocessor.collate(have)
+        else:
+            empty = preprocessor.collate([templates[modality]])
+            inputs[modality] = {name: tensor[:0] for name, tensor in empty.items()}
+    return Batch(
+        inputs,
+        {m: torch.tensor([m in s.inputs for s in samples]) for m in preprocessors},
+        torch.tensor([s.label for s in samples]),
+        torch.tensor([s.group for s in samples]),
+        torch.tensor([s.row for s in samples]),
+    )

@@ -1,0 +1,171 @@
+"""What a dataset is: samples with one or more modalities, ids, labels, groups and splits."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.data.splits import assign_splits
+from shared.errors import DataError
+from shared.schema import Adapter, Schema
+
+Raw = Mapping[str, Any]
+"""One sample: modality → raw input in the units of the dataset's schema. A modality that the
+sample lacks is not a key."""
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """What is known of every sample before it is read, row by row.
+
+    Attributes:
+        ids: Unique names, one a sample.
+        labels: Index into `classes`, -1 where unknown; None for a set without labels.
+        classes: Class names.
+        groups: Unit that must not straddle splits (star, patient, scene); None = the sample.
+        splits: `train`, `val` or `test`, one a sample; None = stratified by hash of the group.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[int] | NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+    groups: Sequence[str] | None = None
+    splits: Sequence[str] | None = None
+
+
+class Dataset(ABC):
+    """Samples of one or more modalities. Reads lazily: `table` is cheap, `read` opens files.
+
+    A subclass sets `name` and `schemas`, and gives `make_table` and `read`.
+    """
+
+    name: str
+    synthetic: bool = False
+    schemas: Mapping[str, Schema]
+
+    @abstractmethod
+    def make_table(self) -> SampleTable:
+        """Ids, labels, groups and splits of every sample."""
+
+    @abstractmethod
+    def read(self, index: int) -> Raw:
+        """Raw inputs of one sample, float64 where times are concerned.
+
+        Raises:
+            DataError: The sample's file is missing, truncated or not what it should be.
+        """
+
+    def content_fingerprint(self) -> str:
+        """What identifies the bytes behind the samples: a version for simulators, hashes of files
+        (or sizes and times for large sets) for readers."""
+        raise NotImplementedError
+
+    @cached_property
+    def table(self) -> SampleTable:
+        table = self.make_table()
+        if len(table.ids) == 0:
+            raise DataError(f"{self.name}: no sample was found.")
+        if len(set(table.ids)) != len(table.ids):
+            seen: set[str] = set()
+            twice = next(i for i in table.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise DataError(f"{self.name}: the id {twice!r} stands more than once.")
+        return table
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        return np.asarray(self.table.ids, dtype=np.str_)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.table.classes
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) index into `classes`, -1 where unknown."""
+        if self.table.labels is None:
+            return np.full(len(self), -1, dtype=np.int64)
+        return np.asarray(self.table.labels, dtype=np.int64)
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        return self.ids if self.table.groups is None else np.asarray(self.table.groups, np.str_)
+
+    @cached_property
+    def splits(self) -> NDArray[np.str_]:
+        if self.table.splits is not None:
+            return np.asarray(self.table.splits, np.str_)
+        return assign_splits(self.groups, self.labels)
+
+    def __len__(self) -> int:
+        return len(self.table.ids)
+
+    def __getitem__(self, index: int) -> Raw:
+        """`read`, with every modality held against its schema."""
+        raw = self.read(index)
+        for modality, value in raw.items():
+            self.schemas[modality].check(value, f"{self.name}, sample {self.table.ids[index]!r}")
+        return raw
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Rows of one split (`train`, `val`, `test`)."""
+        return np.flatnonzero(self.splits == split)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Data fingerprint: ids, labels, splits and contents, 16 hex digits."""
+        digest = hashlib.sha256(self.content_fingerprint().encode())
+        for column in (self.ids, self.labels.astype(np.str_), self.splits):
+            digest.update("\x1f".join(column.tolist()).encode())
+        return digest.hexdigest()[:16]
+
+
+class AdaptedDataset(Dataset):
+    """A dataset seen through adapters that the user chose, modality by modality."""
+
+    def __init__(self, dataset: Dataset, adapters: Mapping[str, Adapter]) -> None:
+        unknown = set(adapters) - set(dataset.schemas)
+        if unknown:
+            raise DataError(
+                f"data.adapters names {sorted(unknown)}, but {dataset.name} gives "
+                f"{sorted(dataset.schemas)}."
+            )
+        self.name, self.synthetic = dataset.name, dataset.synthetic
+        self._dataset, self._adapters = dataset, adapters
+        self.schemas = {
+            modality: adapters[modality].convert_schema(schema) if modality in adapters else schema
+            for modality, schema in dataset.schemas.items()
+        }
+
+    def make_table(self) -> SampleTable:
+        return self._dataset.table
+
+    def read(self, index: int) -> Raw:
+        raw = self._dataset[index]
+        return {
+            modality: self._adapters[modality].convert(self._dataset.schemas[modality], value)
+            if modality in self._adapters
+            else value
+            for modality, value in raw.items()
+        }
+
+    def content_fingerprint(self) -> str:
+        names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))
+        return f"{self._dataset.content_fingerprint()}|{names}"
+
+
+def hash_files(paths: Sequence[Any]) -> str:
+    """Hash of files' names, sizes and contents (sha256)."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.name}:{path.stat().st_size}\x1f".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,120 @@
+"""A dataset as a model sees it: selected channels, preprocessed, cropped by a counted state."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.data.batch import Batch, PreparedSample, collate
+from shared.data.dataset import Dataset, Raw
+from shared.errors import DataError, SchemaError
+from shared.preprocess import Prepared, Preprocessor
+
+Progress = Callable[[Sequence[int], str], Iterable[int]]
+"""Wraps an iteration with a progress bar: (rows, what) → the same rows."""
+
+
+def silent(rows: Sequence[int], what: str) -> Iterable[int]:
+    """No progress bar."""
+    return rows
+
+
+class PreparedDataset:
+    """Samples of a dataset through the preprocessors of a model.
+
+    Indexed by `(epoch, row)`; a random crop is a function of (seed, epoch, row). `epoch=None` asks
+    for the fixed crop of evaluation.
+
+    Args:
+        dataset: The samples.
+        preprocessors: By modality. One that the dataset lacks is an error.
+        seed: Of the random crops.
+        in_memory: Keep what `load` prepared; otherwise every access reads and prepares anew.
+
+    Raises:
+        SchemaError: The dataset lacks a modality or a channel, or has it in another unit.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocessors: Mapping[str, Preprocessor],
+        seed: int = 0,
+        in_memory: bool = True,
+    ) -> None:
+        for modality in preprocessors:
+            if modality not in dataset.schemas:
+                raise SchemaError(
+                    f"{dataset.name} does not give {modality}; it gives "
+                    f"{', '.join(sorted(dataset.schemas))}."
+                )
+        self.dataset, self.preprocessors, self.seed = dataset, preprocessors, seed
+        self._positions = {
+            modality: dataset.schemas[modality].select(
+                preprocessor.takes.channels,
+                taker=type(preprocessor).__name__,
+                given_by=dataset.name,
+            )
+            for modality, preprocessor in preprocessors.items()
+        }
+        self._groups = np.unique(dataset.groups, return_inverse=True)[1]
+        self._memory: dict[int, Mapping[str, Prepared]] | None = {} if in_memory else None
+        self._templates: dict[str, Prepared] = {}
+
+    def select(self, raw: Raw, modality: str) -> Any:
+        """The channels of one modality that its preprocessor takes."""
+        value = raw[modality]
+        return value[..., self._positions[modality]] if self._positions[modality] else value
+
+    def fit_preprocessors(self, rows: Sequence[int], progress: Progress = silent) -> None:
+        """Let the preprocessors that learn something see these rows of the training split."""
+        for modality, preprocessor in self.preprocessors.items():
+            if type(preprocessor).fit is not Preprocessor.fit:
+                raws = (self.dataset[row] for row in progress(rows, f"statistics of {modality}"))
+                preprocessor.fit(self.select(raw, modality) for raw in raws if modality in raw)
+
+    def load(self, rows: Sequence[int], progress: Progress = silent) -> None:
+        """Prepare these rows now, so that bad data speak before training starts.
+
+        Raises:
+            DataError: A sample cannot be read or prepared, or no sample has some modality.
+        """
+        for row in progress(rows, f"reading {self.dataset.name}"):
+            prepared = self._prepare(row)
+            for modality, value in prepared.items():
+                self._templates.setdefault(modality, value)
+            if self._memory is not None:
+                self._memory[row] = prepared
+        for modality in self.preprocessors:
+            if modality not in self._templates:
+                raise DataError(
+                    f"{self.dataset.name}: none of the {len(rows)} samples has {modality}."
+                )
+
+    def __getitem__(self, key: tuple[int | None, int]) -> PreparedSample:
+        epoch, row = key
+        memory = self._memory or {}
+        prepared = memory[row] if row in memory else self._prepare(row)
+        rng = None
+        if epoch is not None:
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, row]))
+        inputs = {m: self.preprocessors[m].crop(value, rng) for m, value in prepared.items()}
+        return PreparedSample(
+            inputs, int(self.dataset.labels[row]), int(self._groups[row]), int(row)
+        )
+
+    def collate(self, samples: Sequence[PreparedSample]) -> Batch:
+        """Join samples to a batch."""
+        return collate(samples, self.preprocessors, self._templates)
+
+    def _prepare(self, row: int) -> dict[str, Prepared]:
+        raw = self.dataset[row]
+        prepared = {}
+        for modality, preprocessor in self.preprocessors.items():
+            if modality in raw:
+                try:
+                    prepared[modality] = preprocessor(self.select(raw, modality))
+                except DataError as error:
+                    name = self.dataset.table.ids[row]
+                    raise DataError(f"{self.dataset.name}, sample {name!r}: {error}") from error
+        return prepared

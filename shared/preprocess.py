@@ -1,0 +1,87 @@
+"""From raw inputs to tensors: one preprocessor a modality, saved with the weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared.schema import Array, Channel, Schema
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Prepared = Mapping[str, Array]
+"""One prepared sample of one modality: named arrays, of any length along their first axis."""
+
+
+class Preprocessor(ABC):
+    """Raw input of one modality → named arrays → a padded batch of tensors.
+
+    A subclass takes `schema` (what the dataset gives, or what it took when it was saved) as its
+    first argument and calls `super().__init__` with the channels it uses.
+
+    Attributes:
+        takes: The channels it reads, in the order in which `__call__` receives them.
+        settings: What the constructor was given; with `takes` and `state` it rebuilds the object.
+    """
+
+    def __init__(
+        self, schema: Schema, used: tuple[Channel, ...], settings: Mapping[str, Any]
+    ) -> None:
+        """Raises SchemaError when the schema lacks a channel or has it in another unit."""
+        schema.select(used, taker=type(self).__name__, given_by="the dataset")
+        channels = tuple(schema.channel(c.name) for c in used)
+        self.takes = replace(schema, channels=channels)
+        self.settings = dict(settings)
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """What an encoder has to know (`in_channels`, `input_length`, …), handed to its constructor
+        by parameter name."""
+
+    @abstractmethod
+    def __call__(self, raw: Any) -> Prepared:
+        """Raw input with the channels of `takes` → arrays, without batch axis.
+
+        Raises:
+            DataError: The input cannot be normalised (for example, it is constant).
+        """
+
+    def fit(self, raws: Iterable[Any]) -> None:  # noqa: B027 - most have nothing to learn
+        """Learn statistics from the raw inputs of the training split; default: nothing."""
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as plain data."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - see fit
+        """Inverse of `state`."""
+
+    def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
+        """Random window (training) or fixed window (rng None); default: the whole input."""
+        return prepared
+
+    def collate(self, samples: Sequence[Prepared]) -> dict[str, "Tensor"]:
+        """Stack samples to (batch, …) tensors, zero-padding the first axis of every array whose
+        lengths differ; `mask` arrays are padded with False.
+
+        A preprocessor with sequences must give a `mask` array, True where there is data.
+        """
+        import torch
+
+        batch: dict[str, Tensor] = {}
+        for name in samples[0]:
+            arrays = [np.asarray(sample[name]) for sample in samples]
+            length = max((a.shape[0] for a in arrays if a.ndim), default=0)
+            padded = np.zeros((len(arrays), *_padded_shape(arrays[0], length)), arrays[0].dtype)
+            for row, array in zip(padded, arrays, strict=True):
+                row[tuple(slice(n) for n in array.shape)] = array
+            batch[name] = torch.from_numpy(padded)
+        return batch
+
+
+def _padded_shape(array: Array, length: int) -> tuple[int, ...]:
+    return (length, *array.shape[1:]) if array.ndim else ()
