@@ -1,0 +1,1 @@
+"""What an encoder is, and encoders that two domains need."""

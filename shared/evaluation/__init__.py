@@ -1,0 +1,1 @@
+"""Protocols on frozen embeddings: arrays in, results with intervals and baselines out."""

@@ -1,0 +1,106 @@
+"""A Python function as an embedder."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ConfigError, DependencyError, EvaluationError, UnknownNameError, suggest
+from shared.evaluation.foreign.checks import checked_vectors
+from shared.schema import Schema
+
+Function = Callable[[list[Any]], Any]
+
+
+class FunctionEmbedder:
+    """A function that takes a list of raw inputs, as the dataset gives them, and returns one row
+    of numbers an input: (n, d), an array or a tensor.
+
+    Its embeddings are never cached, since nothing tells when the code behind it changes.
+
+    Args:
+        name: What stands beside its scores.
+        function: The function.
+        modality: The modality to embed; None: the dataset's only one.
+    """
+
+    revision = ""
+
+    def __init__(self, name: str, function: Function, modality: str | None) -> None:
+        self.name, self._function, self._modality = name, function, modality
+        self._dims: dict[str, int] = {}
+
+    def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
+        """The one modality it is given.
+
+        Raises:
+            ConfigError: The dataset has several, or not the one asked for.
+        """
+        if self._modality is None and len(schemas) > 1:
+            raise ConfigError(
+                f"{self.name} takes one modality; the data give {', '.join(schemas)}. Choose one "
+                f"by modalities=[{next(iter(schemas))}]."
+            )
+        modality = self._modality or next(iter(schemas))
+        if modality not in schemas:
+            raise ConfigError(
+                f"The data give no modality {modality!r}. {suggest(modality, schemas)}"
+            )
+        return (modality,)
+
+    def embed(self, modality: str, raws: Sequence[Any], schema: Schema) -> NDArray[np.float32]:
+        """(n,) raw inputs → (n, d).
+
+        Raises:
+            EvaluationError: What came is not that, or is of another d than the batch before.
+        """
+        vectors = checked_vectors(self.name, self._function(list(raws)), len(raws))
+        dim = self._dims.setdefault(modality, vectors.shape[1])
+        if vectors.shape[1] != dim:
+            raise EvaluationError(
+                f"{self.name} gave {vectors.shape[1]} numbers an input, and {dim} in the batch "
+                "before. Every input needs the same number."
+            )
+        return vectors
+
+
+def import_function(name: str) -> Function:
+    """The function behind `python:module:function`; modules in the current folder are found, after
+    the installed ones. An exception in the module's own code is passed on as it is.
+
+    Raises:
+        ConfigError: Another form of name, or not a function.
+        UnknownNameError: No such module or function.
+        DependencyError: The module imports something that is not installed.
+    """
+    _, _, target = name.partition(":")
+    module_name, _, attribute = target.partition(":")
+    if not attribute or not module_name or module_name.startswith("."):
+        raise ConfigError(f"{name}: the form is python:module:function, as python:my_module:embed.")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UnknownNameError(
+                f"{name}: there is no module {error.name!r}, installed or in {os.getcwd()}. Run "
+                "from the folder that holds it, or set PYTHONPATH."
+            ) from error
+        raise DependencyError(
+            f"{name}: {module_name} needs {error.name}, which is not installed."
+        ) from error
+    function = getattr(module, attribute, None)
+    if function is None:
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UnknownNameError(
+            f"{name}: {module_name} has no function {attribute!r}. {suggest(attribute, known)}"
+        )
+    if not callable(function):
+        raise ConfigError(f"{name}: {attribute} is a {type(function).__name__}, not a function.")
+    found: Function = function
+    return found

@@ -1,0 +1,337 @@
+"""A model: encoders, heads and preprocessors by modality, saved and loaded as one object."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from shared.encoders.base import Embedding, Encoder
+from shared.errors import ConfigError, SchemaError, UnknownNameError, WeightsError, suggest
+from shared.files import atomic_path, write_json
+from shared.model_config import ModelConfig, read_model_json
+from shared.preprocess import Preprocessor
+from shared.registry import Registries
+from shared.schema import Schema
+from shared.weights import load_strictly, read_tensors, tensors_fingerprint, write_tensors
+
+FORMAT = 1
+Precision = Literal["float32", "bfloat16"]
+Output = Literal["projected", "pooled"]
+
+
+class Model(nn.Module):
+    """Encoders that share one embedding space.
+
+    Attributes:
+        config: Its architecture.
+        preprocessors: By modality; raw inputs in the units of `schemas` → tensors.
+        encoders: By modality.
+        heads: By modality, (batch, dim) → (batch, embed_dim).
+        scalars: Learned scalars such as `logit_scale` (stored as a logarithm).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        preprocessors: Mapping[str, Preprocessor],
+        encoders: Mapping[str, Encoder],
+        scalars: Mapping[str, float],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.preprocessors = dict(preprocessors)
+        self.encoders = nn.ModuleDict(encoders)
+        self.heads = nn.ModuleDict(
+            {m: nn.Linear(e.dim, config.embed_dim) for m, e in encoders.items()}
+        )
+        self.scalars = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(value)) for name, value in scalars.items()}
+        )
+
+    @classmethod
+    def build(
+        cls,
+        config: ModelConfig,
+        schemas: Mapping[str, Schema],
+        registries: Registries,
+        scalars: Mapping[str, float] | None = None,
+    ) -> "Model":
+        """A model with fresh weights for inputs of these schemas.
+
+        Raises:
+            ConfigError, UnknownNameError: In the settings of a part.
+            SchemaError: A preprocessor takes a channel that a schema lacks.
+        """
+        preprocessors = {
+            modality: _build_part(registries.preprocessors, parts.preprocess, schemas[modality])
+            for modality, parts in config.modalities.items()
+        }
+        encoders = {
+            modality: _build_encoder(registries, parts.encoder, preprocessors[modality].sizes)
+            for modality, parts in config.modalities.items()
+        }
+        return cls(config, preprocessors, encoders, scalars or {})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.encoders)
+
+    @property
+    def schemas(self) -> dict[str, Schema]:
+        """What it takes, by modality: channels, units and shape of the raw inputs."""
+        return {name: p.takes for name, p in self.preprocessors.items()}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encode(self, modality: str, inputs: dict[str, Tensor]) -> Embedding:
+        """Run the encoder of one modality on prepared inputs."""
+        output: Embedding = self.encoders[modality](inputs)
+        return output
+
+    def project(self, modality: str, pooled: Tensor) -> Tensor:
+        """(batch, dim) → (batch, embed_dim) of unit norm, float32."""
+        projected: Tensor = self.heads[modality](pooled)
+        return nn.functional.normalize(projected.float(), dim=-1)
+
+    def fingerprint(self) -> str:
+        """Revision of these very weights and their preprocessing, 16 hex digits."""
+        tensors = dict(self.state_dict())
+        states = json.dumps({m: p.state() for m, p in self.preprocessors.items()}, sort_keys=True)
+        code = torch.frombuffer(bytearray(states.encode()), dtype=torch.uint8)
+        return tensors_fingerprint({**tensors, "preprocessing": code})
+
+    @torch.inference_mode()
+    def embed_batch(
+        self, modality: str, inputs: dict[str, Tensor], output: Output, precision: Precision
+    ) -> NDArray[np.float32]:
+        """Prepared inputs → (batch, dim) float32 array, on the model's device."""
+        with autocast(self.device, precision):
+            pooled = self.encode(modality, inputs).pooled
+            rows = self.project(modality, pooled) if output == "projected" else pooled
+        return rows.float().cpu().numpy()
+
+    def embed(
+        self,
+        *,
+        output: Output = "projected",
+        batch_size: int = 64,
+        device: str = "auto",
+        precision: Precision = "float32",
+        **raw: Any,
+    ) -> Any:
+        """Raw inputs → embeddings: `model.embed(photometry=[curve, …])`.
+
+        Args:
+            output: `projected` (unit norm, comparable between modalities) or `pooled` (what the
+                encoder gives, often better under a linear probe).
+            batch_size: Inputs a forward pass.
+            device: `auto`, `cpu`, `cuda`, `mps`, …
+            precision: `float32`, or `bfloat16` under autocast.
+            **raw: By modality, one raw input or a list of them: an array whose last axis holds the
+                channels of `model.schemas[modality]` in that order, or a mapping (table) from
+                channel names to columns.
+
+        Returns:
+            (n, dim) float32 array; a dict of them where several modalities are given. A single raw
+            input gives n = 1.
+
+        Raises:
+            UnknownNameError: The model has no such modality.
+            DataError: An input does not hold what the schema says; the channel is named.
+        """
+        if not raw:
+            raise ConfigError(f"embed: give at least one of {', '.join(self.modalities)}.")
+        self.to(resolve_device(device))
+        was_training = self.training
+        self.eval()
+        try:
+            embedded = {
+                m: self._embed_raw(m, value, output, batch_size, precision)
+                for m, value in raw.items()
+            }
+        finally:
+            self.train(was_training)
+        return embedded if len(raw) > 1 else next(iter(embedded.values()))
+
+    def _embed_raw(
+        self, modality: str, value: Any, output: Output, batch_size: int, precision: Precision
+    ) -> NDArray[np.float32]:
+        if modality not in self.preprocessors:
+            raise UnknownNameError(
+                f"This model has no modality {modality!r}. {suggest(modality, self.modalities)}"
+            )
+        preprocessor, schema = self.preprocessors[modality], self.schemas[modality]
+        inputs = value if isinstance(value, list | tuple) else [value]
+        prepared = []
+        for number, item in enumerate(inputs):
+            array = as_array(item, schema)
+            schema.check(array, f"input {number}")
+            prepared.append(preprocessor.crop(preprocessor(array), None))
+        parts = [
+            self.embed_batch(
+                modality,
+                {k: t.to(self.device) for k, t in preprocessor.collate(chunk).items()},
+                output,
+                precision,
+            )
+            for chunk in _chunks(prepared, batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def save(self, folder: Path, card: str) -> None:
+        """Write `model.safetensors`, `config.json`, `schema.json` and the card `README.md`.
+
+        `config.json` is written last: a folder that has it is whole.
+        """
+        modalities = {
+            modality: {
+                "preprocess": {**parts.preprocess, "state": self.preprocessors[modality].state()},
+                "encoder": parts.encoder,
+            }
+            for modality, parts in self.config.modalities.items()
+        }
+        write_tensors(folder / "model.safetensors", self.state_dict())
+        write_json(folder / "schema.json", {m: s.to_dict() for m, s in self.schemas.items()})
+        with atomic_path(folder / "README.md") as temporary:
+            temporary.write_text(card, encoding="utf-8")
+        config = {
+            **self.config.to_dict(),
+            "modalities": modalities,
+            "scalars": sorted(self.scalars),
+        }
+        write_json(folder / "config.json", {"format": FORMAT, **config})
+
+    @classmethod
+    def load(
+        cls, folder: Path, registries: Registries, encoders: Sequence[str] | None = None
+    ) -> "Model":
+        """Read a model folder, strictly.
+
+        Args:
+            folder: What `save` wrote.
+            registries: Where the names of the parts are found.
+            encoders: Modalities to load; the tensors of the others are not read. None: all.
+
+        Raises:
+            WeightsError: The folder is not a whole model folder, or the tensors do not fit.
+            UnknownNameError: A modality or a part that does not exist here.
+        """
+        config = read_model_json(folder, "config.json")
+        schemas = {
+            m: Schema.from_dict(s) for m, s in read_model_json(folder, "schema.json").items()
+        }
+        if config.get("format") != FORMAT:
+            raise WeightsError(
+                f"{folder / 'config.json'} has format {config.get('format')!r}; this version of "
+                f"zoo reads {FORMAT}."
+            )
+        chosen = tuple(config["modalities"]) if encoders is None else tuple(encoders)
+        for modality in chosen:
+            if modality not in config["modalities"]:
+                raise UnknownNameError(
+                    f"{folder} has no modality {modality!r}. "
+                    f"{suggest(modality, config['modalities'])}"
+                )
+        states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
+        config["modalities"] = {m: config["modalities"][m] for m in chosen}
+        scalars = dict.fromkeys(config["scalars"], 0.0)
+        model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)
+        for modality, state in states.items():
+            model.preprocessors[modality].load_state(state)
+        prefixes = None
+        if encoders is not None:
+            towers = [f"{part}.{m}." for m in chosen for part in ("encoders", "heads")]
+            prefixes = [*towers, "scalars."]
+        path = folder / "model.safetensors"
+        load_strictly(model, read_tensors(path, prefixes), str(path))
+        return model.eval()
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` → cuda, mps or cpu; anything else must be there.
+
+    Raises:
+        ConfigError: No such device on this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={device} cannot be used here: {reason}. `zoo doctor` shows the devices."
+        ) from error
+    return torch.device(device)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """The autocast context of a precision.
+
+    Raises:
+        ConfigError: An unknown precision.
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"precision={precision!r}. {suggest(precision, ('float32', 'bfloat16'))}")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def as_array(value: Any, schema: Schema) -> Any:
+    """A raw input in the channel order of a schema; mappings and tables are stacked by name.
+
+    Raises:
+        SchemaError: A table lacks a channel.
+    """
+    if isinstance(value, str | np.ndarray) or not schema.channels:
+        return value
+    if not hasattr(value, "keys"):
+        return np.asarray(value, dtype=schema.dtype)
+    names = list(value.keys())
+    for channel in schema.channels:
+        if channel.name not in names:
+            raise SchemaError(
+                f"{schema.modality}: the input lacks channel {channel}. "
+                f"{suggest(channel.name, names)}"
+            )
+    columns = [np.asarray(value[name], dtype=schema.dtype) for name in schema.names]
+    return np.stack(columns, axis=-1)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _build_part(registry: Any, part: Mapping[str, Any], *args: object) -> Any:
+    settings = {key: value for key, value in part.items() if key != "name"}
+    if "name" not in part:
+        raise ConfigError(f"A {registry.kind} of the model has no 'name'.")
+    return registry.build(part["name"], "model", *args, **settings)
+
+
+def _build_encoder(
+    registries: Registries, part: Mapping[str, Any], sizes: Mapping[str, int]
+) -> Encoder:
+    """The encoder, told the sizes of its inputs that its constructor names."""
+    import inspect
+
+    target = registries.encoders.get(part["name"])
+    known = inspect.signature(target).parameters
+    derived = {name: size for name, size in sizes.items() if name in known}
+    clash = sorted(set(derived) & set(part))
+    if clash:
+        raise ConfigError(
+            f"model: encoder {part['name']!r}: {', '.join(clash)} follows from the data "
+            "and cannot be set."
+        )
+    encoder: Encoder = _build_part(registries.encoders, {**part, **derived})
+    return encoder

@@ -1,0 +1,87 @@
+"""Batches whose order is a function of (seed, epoch), so that a resumed run needs no luck."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from shared.data.batch import Batch
+from shared.data.prepared import PreparedDataset
+
+Position = Callable[[], tuple[int, int]]
+"""Where training stands: (epoch, batches of it already done), asked when an iteration starts."""
+
+
+class CountedLoader:
+    """Batches of one split.
+
+    Not a torch DataLoader, so that Lightning leaves it alone; its iterator is a generator, so that
+    the position is read when the first batch is asked for, which is after a resumed trainer has
+    its counters back.
+
+    Attributes:
+        wait_seconds: Time the consumer has spent waiting for batches.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        rows: NDArray[np.int64],
+        batch_size: int,
+        *,
+        position: Position | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """`batch_size` counts the samples of all ranks. With a `position` the batches are those of
+        training: shuffled, randomly cropped, without the last partial one (unless it is the only
+        one), since contrast in a smaller batch is another task. Without, those of validation."""
+        self._dataset, self._rows, self._batch_size = dataset, rows, batch_size
+        self._position, self._seed, self._num_workers = position, seed, num_workers
+        self._rank, self._world_size = rank, world_size
+        self.wait_seconds = 0.0
+
+    def __len__(self) -> int:
+        if self._position:
+            return max(1, len(self._rows) // self._batch_size)
+        return -(-len(self._rows) // self._batch_size)
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Rows of every batch of an epoch, this rank's share."""
+        rows = self._rows
+        if self._position:
+            rows = np.random.default_rng([self._seed, epoch]).permutation(rows)
+        batches = [
+            rows[start : start + self._batch_size]
+            for start in range(0, len(self) * self._batch_size, self._batch_size)
+        ]
+        return [np.array_split(batch, self._world_size)[self._rank] for batch in batches]
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, start = self._position() if self._position else (None, 0)
+        keys = [[(epoch, int(row)) for row in batch] for batch in self.plan(epoch or 0)[start:]]
+        source = iter(
+            DataLoader(
+                self._dataset,  # type: ignore[arg-type]
+                batch_sampler=keys,
+                collate_fn=self._dataset.collate,
+                num_workers=self._num_workers,
+            )
+        )
+        for _ in keys:
+            began = time.perf_counter()
+            batch = next(source)
+            self.wait_seconds += time.perf_counter() - began
+            yield batch
+
+    # Lightning asks loaders for their state; there is none to keep
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

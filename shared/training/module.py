@@ -1,0 +1,124 @@
+"""The LightningModule: thin glue between the runner and the trainer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from shared.data.batch import Batch
+from shared.errors import ConfigError
+from shared.objectives.base import Term
+from shared.training.config import TrainConfig
+from shared.training.optimization import build_optimizer, rate_at
+from shared.training.passes import Passes
+from shared.training.runner import Runner, StepOutput
+
+
+class TermSums:
+    """Adds up terms over batches, so that means weigh every sample the same."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, terms: Mapping[str, Term]) -> None:
+        for name, term in terms.items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + float(term.total.detach()), count + float(term.count))
+
+    def means(self) -> dict[str, float]:
+        """By name; a term in which nothing counted is left out."""
+        return {name: total / count for name, (total, count) in self._sums.items() if count}
+
+
+class PretrainModule(pl.LightningModule):
+    """Runs the passes, steps the optimiser and logs.
+
+    Everything random in a step is drawn from a state set by (seed, epoch, batch, rank), so what
+    validation, logging or probes draw cannot disturb training.
+    """
+
+    def __init__(
+        self, runner: Runner, passes: Passes, config: TrainConfig, guard: Mapping[str, Any]
+    ) -> None:
+        """`guard` holds what a checkpoint must agree on with the run that resumes it; among them
+        `total_steps`, over which the schedule runs."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.runner, self.passes, self.config, self.guard = runner, passes, config, dict(guard)
+        self.last_output: StepOutput | None = None
+        self._validation = TermSums()
+        self._term_weights: dict[str, float] = {}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.runner, self.config.optimizer)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        seeds = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        rate = self.config.optimizer.lr * rate_at(
+            self.global_step, self.guard["total_steps"], self.config.schedule
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        output = self.passes(self.runner, batch, self.manual_backward)
+        if self.config.trainer.gradient_clip_norm is not None:
+            self.clip_gradients(optimizer.optimizer, self.config.trainer.gradient_clip_norm, "norm")
+        optimizer.step()
+        self.runner.after_step()
+        self.last_output = output
+        if self.global_step % self.config.trainer.log_every_n_steps == 0:
+            self._log_step(output, rate)
+
+    def _log_step(self, output: StepOutput, rate: float) -> None:
+        values = {"train/loss": float(output.loss.detach()), "train/lr": rate}
+        values |= {
+            f"train/{name}": float(term.mean.detach()) for name, term in output.terms.items()
+        }
+        for name, value in self.runner.model.scalars.items():
+            values[f"train/{name}"] = float(value.detach())
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step)
+        if not np.isfinite(values["train/loss"]):
+            raise ConfigError(
+                f"The loss is {values['train/loss']} at step {self.global_step}: training has "
+                "diverged. Lower optimizer.lr, or set trainer.gradient_clip_norm."
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation = TermSums()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        output: StepOutput = self.runner(batch, with_metrics=True)
+        self._validation.add({**output.terms, **output.metrics})
+        self._term_weights = {
+            name: term.weight * self.runner.weights[name.split("/")[0]]
+            for name, term in output.terms.items()
+        }
+        self.last_output = output
+
+    def on_validation_epoch_end(self) -> None:
+        means = self._validation.means()
+        loss = sum(means.get(name, 0.0) * weight for name, weight in self._term_weights.items())
+        values = {"val/loss": loss, **{f"val/{name}": mean for name, mean in means.items()}}
+        for name, value in values.items():
+            self.log(name, value, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["guard"] = self.guard
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for key, value in self.guard.items():
+            if checkpoint["guard"].get(key) != value:
+                raise ConfigError(
+                    f"The checkpoint cannot be continued exactly: {key} was "
+                    f"{checkpoint['guard'].get(key)!r} and is {value!r} now."
+                )
