@@ -1,0 +1,1 @@
+"""Datasets of variable stars and supernovae: one synthetic, two public, one's own folder."""

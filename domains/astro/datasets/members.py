@@ -1,0 +1,138 @@
+"""The files of a dataset, in a zip archive or in the folder it was extracted to."""
+
+import csv
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shared.errors import DataError
+from shared.schema import Array
+
+
+@dataclass(frozen=True)
+class Members:
+    """Files of one folder, on disk or inside a zip archive that is never extracted.
+
+    Holds no open file: it can be copied to worker processes.
+
+    Attributes:
+        source: The folder, or the archive.
+        names: Name of each file inside `source`, sorted.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+
+    def read(self, name: str) -> bytes:
+        """Content of one file.
+
+        Raises:
+            DataError: It is gone, or damaged inside the archive.
+        """
+        try:
+            if self.source.is_dir():
+                return (self.source / name).read_bytes()
+            with zipfile.ZipFile(self.source) as archive:
+                return archive.read(name)
+        except (OSError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DataError(
+                f"{self.source}: {name} cannot be read ({error}). Get the file anew."
+            ) from error
+
+    def paths(self) -> list[Path]:
+        """The files on disk, for hashing."""
+        if self.source.is_dir():
+            return [self.source / name for name in self.names]
+        return [self.source]
+
+
+def find_members(root: Path, folder: str, suffix: str) -> Members:
+    """Files `*<suffix>` in `root/<folder>/`, else in `root/<folder>.zip`.
+
+    Raises:
+        DataError: The root is missing, has neither, the archive is damaged, or nothing matches.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Give root=<the folder with {folder}.zip>.")
+    source = root / folder
+    if source.is_dir():
+        names = [path.name for path in source.iterdir() if path.is_file()]
+    else:
+        source = root / f"{folder}.zip"
+        if not source.is_file():
+            raise DataError(
+                f"{root}: holds neither {folder}.zip nor a folder {folder}. Put one of them there."
+            )
+        try:
+            with zipfile.ZipFile(source) as archive:
+                names = archive.namelist()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{source}: not a readable zip archive ({error}); it may be truncated. Get it anew."
+            ) from error
+    names = sorted(n for n in names if n.endswith(suffix) and not n.startswith(("__MACOSX", ".")))
+    if not names:
+        raise DataError(f"{source}: holds no file *{suffix}.")
+    return Members(source, tuple(names))
+
+
+def read_text(path: Path) -> str:
+    """A text file beside the archive.
+
+    Raises:
+        DataError: It is missing, empty or not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Put the file there."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not a UTF-8 text file. Get it anew.") from error
+    if not text.strip():
+        raise DataError(f"{path}: is empty. Get it anew.")
+    return text
+
+
+def parse_csv(text: str, columns: tuple[str, ...], where: str) -> list[list[str]]:
+    """Cells of some columns of a CSV text, row by row.
+
+    Raises:
+        DataError: The header lacks a column, or a row is cut short.
+    """
+    rows = list(csv.reader(io.StringIO(text)))
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(
+            f"{where}: lacks column {', '.join(map(repr, missing))}; its first line is "
+            f"{','.join(header)!r}."
+        )
+    positions = [header.index(name) for name in columns]
+    for number, row in enumerate(rows[1:], start=2):
+        if row and len(row) != len(header):
+            raise DataError(
+                f"{where}, line {number}: {len(row)} cells under {len(header)} columns; the file "
+                "may be truncated."
+            )
+    return [[row[p] for p in positions] for row in rows[1:] if row]
+
+
+def to_numbers(rows: list[list[str]], where: str) -> Array:
+    """(n, columns) float64 of text cells.
+
+    Raises:
+        DataError: A cell is not a finite number.
+    """
+    try:
+        values = np.array(rows, dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"{where}: a cell is not a number ({error}). Get the file anew.") from error
+    if not np.isfinite(values).all():
+        raise DataError(f"{where}: a cell is NaN or infinite. Remove its row.")
+    return values

@@ -1,0 +1,111 @@
+"""RR Lyrae stars of SDSS Stripe 82 (Sesar et al. 2010, ApJ 708, 717)."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from domains.astro.datasets.members import find_members, parse_csv, read_text, to_numbers
+from shared.data.dataset import Dataset, Raw, SampleTable, hash_files
+from shared.errors import ConfigError, DataError
+from shared.schema import Array, Channel, Schema
+
+BANDS = "ugriz"
+_SENTINEL = 90.0
+_TABLE = "apj326724t2.txt"
+_COLUMNS = (
+    Channel("period", "d", (0.0, None)),
+    *(Channel(f"amplitude_{band}", "mag", (0.0, None)) for band in BANDS),
+    *(Channel(f"magnitude_at_maximum_{band}", "mag") for band in BANDS),
+)
+# The numbers of the best templates (Tu … Tz) are left out: they tell the type.
+_SOURCE = ("Per", *(f"A{band}" for band in BANDS), *(f"{band}mag" for band in BANDS))
+
+
+class SdssS82RRLyrae(Dataset):
+    """RR Lyrae stars, labelled by sub-type (`ab`, `c`); light curves in one band and table 2.
+
+    - `photometry` (n, 3): MJD [d], magnitude [mag], its error [mag]; not corrected for extinction.
+      Rows with a sentinel (magnitude or error above 90) are left out.
+    - `metadata` (11,): period [d], amplitude and magnitude at maximum [mag] of the best template in
+      u, g, r, i, z, corrected for extinction. The period nearly tells the sub-type.
+
+    Args:
+        root: Folder with `light-curves.zip` (or its extracted folder `light-curves`),
+            `periods.csv` and `apj326724t2.txt`.
+        band: One of u, g, r, i, z.
+
+    Raises:
+        ConfigError: No such band.
+        DataError: A file is missing, damaged or lacks a column.
+    """
+
+    name = "sdss_s82_rrlyrae"
+    schemas = {  # noqa: RUF012
+        "photometry": Schema(
+            "photometry",
+            ("time", "channel"),
+            (
+                Channel("time", "d"),
+                Channel("magnitude", "mag", (0.0, 40.0)),
+                Channel("magnitude_error", "mag", (1e-6, None)),
+            ),
+        ),
+        "metadata": Schema("metadata", ("channel",), _COLUMNS),
+    }
+
+    def __init__(self, root: str, band: str = "g") -> None:
+        if len(band) != 1 or band not in BANDS:
+            raise ConfigError(f"{self.name}: band={band!r} is none of {', '.join(BANDS)}.")
+        self.root, self.band = Path(root), band
+        self._members = find_members(self.root, "light-curves", ".csv")
+        self._member = {Path(name).stem: name for name in self._members.names}
+
+    def make_table(self) -> SampleTable:
+        path = self.root / "periods.csv"
+        rows = parse_csv(read_text(path), ("Num", "Type"), str(path))
+        ids, types = [row[0] for row in rows], [row[1] for row in rows]
+        for number in ids:
+            if number not in self._member:
+                raise DataError(
+                    f"{self._members.source}: lacks {number}.csv, a star of {path}. Get it anew."
+                )
+            if number not in self._properties:
+                raise DataError(f"{self.root / _TABLE}: lacks star {number} of {path}.")
+        classes = tuple(sorted(set(types)))
+        return SampleTable(ids, [classes.index(kind) for kind in types], classes)
+
+    def read(self, index: int) -> Raw:
+        number = self.table.ids[index]
+        where = f"{self._members.source}, {self._member[number]}"
+        text = self._members.read(self._member[number]).decode(errors="replace")
+        rows = parse_csv(text, ("time", "mag", "magerr", "band"), where)
+        values = to_numbers([row[:3] for row in rows if row[3] == self.band], where)
+        raw = {"metadata": self._properties[number]}
+        if len(values):
+            values = values[(values[:, 1:] <= _SENTINEL).all(axis=1)]
+        if len(values):
+            raw["photometry"] = values
+        return raw
+
+    def content_fingerprint(self) -> str:
+        tables = [self.root / "periods.csv", self.root / _TABLE]
+        return f"{hash_files([*self._members.paths(), *tables])}, band {self.band}"
+
+    @cached_property
+    def _properties(self) -> dict[str, Array]:
+        """Number of the star → its row of `metadata`."""
+        from astropy.io import ascii
+
+        path = self.root / _TABLE
+        text = read_text(path)
+        try:
+            table = ascii.read(text, format="mrt")
+            rows = np.array([[float(row[name]) for name in _SOURCE] for row in table])
+            numbers = [str(number) for number in table["Num"]]
+        except (ValueError, KeyError, TypeError, ascii.InconsistentTableError) as error:
+            raise DataError(
+                f"{path}: is not table 2 of Sesar et al. 2010 in the journal's machine-readable "
+                f"form ({error}). Get it anew."
+            ) from error
+        return dict(zip(numbers, rows, strict=True))

@@ -1,0 +1,1 @@
+"""Encoders of light curves, spectra and catalogue columns."""

@@ -1,0 +1,262 @@
+"""The verbs of the command line as functions: train, embed, evaluate."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.data.build import build_dataset
+from shared.data.dataset import Dataset
+from shared.errors import ConfigError
+from shared.training.config import TrainConfig
+from zoo.config import compose_config, load_yaml, typed
+from zoo.loading import find_model, is_path, load
+from zoo.options import EmbedConfig, EvalConfig
+from zoo.paths import offline, zoo_home
+from zoo.plugins import check_usable, plugins
+from zoo.progress import console, rows_progress
+
+if TYPE_CHECKING:
+    from shared.evaluation.embedding_set import EmbeddingSet
+    from shared.evaluation.evaluator import Evaluator
+    from shared.evaluation.extract import Embedder
+    from shared.evaluation.run import Evaluation
+    from shared.model import Model
+    from shared.training.run import TrainedRun
+
+RUN_FOLDER_VARIABLE = "ZOO_RUN_FOLDER"
+
+
+def dataset(name: str, **settings: Any) -> Dataset:
+    """A registered dataset: `zoo.dataset("star_folder", root="my-stars")`.
+
+    Raises:
+        UnknownNameError: No such dataset.
+        ConfigError: A setting that it does not have.
+    """
+    return build_dataset({"name": name, **settings}, plugins().registries)
+
+
+def train(*overrides: str) -> "TrainedRun":
+    """Train as `zoo train` does: `zoo.train("domain=astro", "trainer.max_epochs=5")`.
+
+    Raises:
+        ZooError: In anything the overrides name.
+    """
+    return run_training(train_config(overrides), overrides)
+
+
+def train_config(overrides: Sequence[str]) -> TrainConfig:
+    """The checked config of a run, or the saved one for `resume=RUN`."""
+    resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
+    if resumed:
+        if len(overrides) > 1:
+            raise ConfigError("resume=RUN goes alone: an interrupted run keeps its settings.")
+        return typed(TrainConfig, load_yaml(Path(resumed[0]) / "config.yaml"))
+    data = compose_config("train", overrides)
+    config = typed(TrainConfig, data)
+    check_usable(config.domain)
+    return config
+
+
+def run_training(config: TrainConfig, overrides: Sequence[str]) -> "TrainedRun":
+    """Train with a config; `resume=RUN` among the overrides goes on with that run."""
+    from shared.training.run import train as run
+
+    resume = any(o.startswith("resume=") for o in overrides)
+    if resume:
+        folder = Path(overrides[0].removeprefix("resume="))
+        if not (folder / "checkpoints" / "last.ckpt").is_file():
+            raise ConfigError(
+                f"{folder} has no checkpoints/last.ckpt to go on from: the run stopped before its "
+                "first epoch ended. Start it anew."
+            )
+    else:
+        folder = new_folder(config.run_folder, f"{config.domain}-{config.data.get('name')}")
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        os.environ[RUN_FOLDER_VARIABLE] = str(folder.absolute())
+    try:
+        return run(config, plugins().registries, folder, console(), rows_progress, resume)
+    finally:
+        os.environ.pop(RUN_FOLDER_VARIABLE, None)
+
+
+def new_folder(chosen: str | None, name: str) -> Path:
+    """An absent or empty folder; the processes of one run agree on it through the environment."""
+    if inherited := os.environ.get(RUN_FOLDER_VARIABLE):
+        return Path(inherited)
+    folder = Path(chosen or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"run_folder={folder} exists and is not empty: nothing is overwritten. Choose another, "
+            f"or go on with an interrupted run by `zoo train resume={folder}`."
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a model name stands for, and what is known from the run that made it."""
+
+    embedder: "Embedder"
+    domain: str | None
+    data: Mapping[str, Any] | None
+
+
+def embed(
+    model: "str | Model | Callable[[list[Any]], Any]",
+    data: str | Mapping[str, Any] | Dataset | None = None,
+    **options: Any,
+) -> "EmbeddingSet":
+    """Embeddings of a whole dataset, with ids, labels and splits.
+
+    Args:
+        model: What `zoo.load` takes, a loaded model, `timm:NAME`, `transformers:NAME`,
+            `python:module:function`, or a function from a list of raw inputs to an (n, d) array.
+        data: A dataset, its registered name, or a mapping with `name` and its settings; None: the
+            data of the run behind the model.
+        **options: See `zoo.options.EmbedConfig`.
+
+    Raises:
+        ZooError: In anything the arguments name.
+    """
+    name = model if isinstance(model, str) else "model"
+    config = typed(EmbedConfig, {"model": name, **options})
+    source = _open(model, config)
+    return _extract(source, _resolve_data(data, source), config)
+
+
+def evaluate(
+    model: "str | Model | Callable[[list[Any]], Any] | EmbeddingSet",
+    data: str | Mapping[str, Any] | Dataset | None = None,
+    **options: Any,
+) -> "Evaluation":
+    """Judge a model on labelled data with intervals and baselines.
+
+    Args:
+        model: As in `embed`, or an `EmbeddingSet`.
+        data: As in `embed`.
+        **options: See `zoo.options.EvalConfig`.
+
+    Returns:
+        An object with `results`; save them with `zoo eval` or `shared.evaluation.results`.
+
+    Raises:
+        ZooError: In anything the arguments name.
+    """
+    from shared.evaluation.embedding_set import EmbeddingSet
+    from shared.evaluation.extract import simple_features
+    from shared.evaluation.run import evaluate_arrays
+
+    config = typed(EvalConfig, options)
+    if isinstance(model, EmbeddingSet):
+        evaluator = _evaluator(config.evaluator, None)
+        embeddings, simple = model, None
+    else:
+        source = _open(model, config)
+        samples = _resolve_data(data, source)
+        evaluator = _evaluator(config.evaluator, source.domain)
+        embeddings = _extract(source, samples, config)
+        simple = simple_features(evaluator, samples, embeddings.modalities, rows_progress)
+    return evaluate_arrays(
+        embeddings,
+        protocols=config.protocols or evaluator.protocols,
+        simple_features=simple,
+        seed=config.seed,
+        n_resamples=config.n_resamples,
+    )
+
+
+def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
+    """The embedder behind a name or object."""
+    from shared.evaluation.extract import ZooEmbedder
+    from shared.model import Model
+
+    options = (config.output, config.device, config.precision)
+    if isinstance(model, Model):
+        return _Source(ZooEmbedder(model, model.config.name, *options), None, None)
+    from shared.evaluation.foreign import callable_embedder, foreign_embedder, is_foreign
+
+    modality = config.modalities[0] if config.modalities else None
+    if callable(model):
+        return _Source(callable_embedder(model, modality), None, None)
+    if is_foreign(model):
+        embedder = foreign_embedder(
+            model,
+            weights=config.weights,
+            device=config.device,
+            precision=config.precision,
+            modality=modality,
+            offline=offline(),
+        )
+        return _Source(embedder, None, None)
+    loaded = load(model, weights=config.weights, encoders=config.modalities)
+    embedder = ZooEmbedder(loaded, model, *options)
+    if is_path(model):
+        run = _run_behind(Path(model))
+        return _Source(embedder, run.get("domain"), run.get("data"))
+    entry, _ = find_model(model)
+    origin = plugins().registries.models.entry(model.partition(":")[0]).origin
+    return _Source(embedder, origin.split()[1], {"name": entry.dataset})
+
+
+def _run_behind(folder: Path) -> dict[str, Any]:
+    """The config of the run whose model this is; empty where it was moved away from its run."""
+    for candidate in (folder / "config.yaml", folder.resolve().parent / "config.yaml"):
+        if candidate.is_file():
+            return load_yaml(candidate)
+    return {}
+
+
+def _resolve_data(data: Any, source: _Source) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str):
+        data = {"name": data}
+    if not data:
+        if not source.data:
+            raise ConfigError(
+                f"{source.embedder.name} comes without data: choose some by data=NAME "
+                "data.root=PATH (`zoo list datasets`)."
+            )
+        data = source.data
+    return build_dataset(data, plugins().registries)
+
+
+def _extract(source: _Source, samples: Dataset, config: EmbedConfig | EvalConfig) -> "EmbeddingSet":
+    from shared.evaluation.extract import extract
+
+    return extract(
+        source.embedder,
+        samples,
+        batch_size=config.batch_size,
+        cache=zoo_home() / "embeddings" if config.cache else None,
+        progress=rows_progress,
+    )
+
+
+def _evaluator(name: str | None, domain: str | None) -> "Evaluator":
+    """The evaluator asked for, else the first one of the domain, else the default."""
+    registry = plugins().registries.evaluators
+    if name is None:
+        own = [e.name for e in registry if e.origin.startswith(f"domain {domain} ")]
+        name = own[0] if own else "default"
+    evaluator: Evaluator = registry.get(name)
+    return evaluator
+
+
+def evaluate_config(config: EvalConfig) -> "Evaluation":
+    """`evaluate` with the typed config of `zoo eval`."""
+    from shared.evaluation.embedding_set import EmbeddingSet
+
+    options = asdict(config)
+    model, data, file = (options.pop(key) for key in ("model", "data", "embeddings"))
+    if (model is None) == (file is None):
+        raise ConfigError("zoo eval takes model=NAME or embeddings=FILE, one of the two.")
+    if file is not None:
+        if data:
+            raise ConfigError("embeddings=FILE brings its own labels: drop data=…")
+        return evaluate(EmbeddingSet.load(file), **options)
+    return evaluate(model, data or None, **options)

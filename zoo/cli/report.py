@@ -1,0 +1,30 @@
+"""Results as a table on the screen, JSON and pictures in the run folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.progress import console
+
+if TYPE_CHECKING:
+    from shared.evaluation.run import Evaluation
+
+
+def report(evaluation: "Evaluation", folder: Path) -> None:
+    """Print the table; write `results.json` and `pictures/`."""
+    from shared.evaluation.pictures import save_pictures
+    from shared.evaluation.results import results_table, save_results
+
+    save_results(folder / "results.json", evaluation.results)
+    pictures = save_pictures(folder / "pictures", evaluation, evaluation.embeddings)
+    console().print(results_table(evaluation.results))
+    console().print("simple: the same protocol on simple features", style="dim")
+    console().print(f"all metrics  {folder / 'results.json'}", highlight=False)
+    for picture in pictures:
+        console().print(f"picture      {picture}", highlight=False)
+
+
+def next_lines(lines: list[str]) -> None:
+    """Print what can be typed next."""
+    console().print("\nnext:", highlight=False)
+    for line in lines:
+        console().print(f"  {line}", highlight=False, markup=False)

@@ -1,0 +1,58 @@
+"""`zoo train`."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from zoo.cli.parsing import override_parser, print_config, run_sweep
+
+EXAMPLES = """examples:
+  zoo train domain=astro                                    built-in synthetic stars
+  zoo train domain=astro data=sdss_s82_rrlyrae data.root=PATH   published data
+  zoo train domain=astro data=star_folder data.root=PATH        your own: a table + a file a star
+  zoo train domain=astro optimizer.lr=3e-4 trainer.max_epochs=50 run_folder=runs/long
+  zoo train domain=astro objective=[astrom3]                another loss
+  zoo train -m domain=astro seed=0,1,2                      a sweep
+  zoo train resume=runs/RUN                                 go on after an interruption
+  zoo train domain=astro --dry-run                          all settings, checked"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train, judge on held-out data, say what to type next."""
+    parser = override_parser("train", "Train a model on built-in data or your own.", EXAMPLES)
+    options = parser.parse_intermixed_args(argv)
+    overrides: list[str] = options.overrides
+    from zoo.api import train_config
+
+    if options.multirun:
+        return run_sweep("train", overrides, train_config)
+    config = train_config(overrides)
+    if options.dry_run:
+        print_config(asdict(config))
+        return 0
+    from zoo.api import evaluate, run_training
+    from zoo.cli.report import next_lines, report
+    from zoo.loading import is_path
+
+    trained = run_training(config, overrides)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return 0
+    if config.evaluator and len(trained.dataset.indices("test")):
+        report(
+            evaluate(trained.model, trained.dataset, evaluator=config.evaluator, cache=False),
+            trained.folder,
+        )
+    name = str(trained.folder) if is_path(str(trained.folder)) else f"./{trained.folder}"
+    folder = shlex.quote(name)
+    code = f"import zoo; print(zoo.load({name!r}).schemas)"
+    next_lines(
+        [
+            f"zoo eval model={folder}",
+            f"zoo embed model={folder} out=embeddings.parquet",
+            f"zoo info {folder}",
+            f"python -c {shlex.quote(code)}",
+            f"tensorboard --logdir {folder}",
+        ]
+    )
+    return 0

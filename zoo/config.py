@@ -1,0 +1,219 @@
+"""Hydra's compose API behind the verbs: overrides in, checked plain data out."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from shared.errors import ConfigError, PluginError, suggest
+from zoo.paths import data_folder
+from zoo.plugins import check_usable, plugins
+
+T = TypeVar("T")
+
+
+def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose `configs/<verb>.yaml` with overrides into plain data.
+
+    Raises:
+        ConfigError: A malformed override, an unknown key, group or option; the nearest is named.
+    """
+    with _hydra():
+        try:
+            values, rest = _split_values(verb, overrides)
+            node = compose(verb, overrides=[*rest, *_search_path()])
+            for key, value in values.items():
+                OmegaConf.update(node, key, value)
+            _refuse_interpolations(node)
+            return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(verb, overrides, error)) from error
+
+
+def _split_values(verb: str, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Overrides that set a value of the verb's own file although a group has the same name, such
+    as `zoo eval model=PATH` beside the group `model` of `zoo train`; and the rest."""
+    own = set(OmegaConf.load(data_folder("configs") / f"{verb}.yaml"))
+    values, rest = {}, []
+    for override in _parse(overrides):
+        if (
+            override.key_or_group in own
+            and (data_folder("configs") / override.key_or_group).is_dir()
+        ):
+            values[override.key_or_group] = override.value()
+        else:
+            rest.append(str(override.input_line))
+    return values, rest
+
+
+def typed(schema: type[T], data: dict[str, Any]) -> T:
+    """Plain data as a dataclass: unknown keys and wrong types are errors.
+
+    Composition itself lets `+key=value` through, so this is where keys are held.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), data)
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or getattr(error, "key", None)
+        parent = OmegaConf.to_container(OmegaConf.structured(schema))
+        known = [name for name, _ in _flatten(cast(dict[str, Any], parent))]
+        text = _first_line(error)
+        hint = suggest(str(key), known) if "not in" in text else ""
+        raise ConfigError(f"{key}: {text}. {hint}".replace("..", ".").strip()) from error
+
+
+def group_options(group: str) -> list[str]:
+    """Names that `group=NAME` accepts, from the built-in folder and the plugins'."""
+    folders = [data_folder("configs"), *plugins().config_folders()]
+    names = set()
+    for folder in folders:
+        for path in (folder / group).rglob("*.yaml"):
+            names.add(path.relative_to(folder / group).with_suffix("").as_posix())
+    return sorted(names)
+
+
+def load_group(group: str, name: str) -> dict[str, Any]:
+    """One file of a group alone.
+
+    Raises:
+        ConfigError: No such file.
+    """
+    for folder in (data_folder("configs"), *plugins().config_folders()):
+        path = folder / group / f"{name}.yaml"
+        if path.is_file():
+            return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+    raise ConfigError(f"There is no {group}={name}. {suggest(name, group_options(group))}")
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A saved config as plain data.
+
+    Raises:
+        ConfigError: No such file, no mapping, or one with interpolations.
+    """
+    try:
+        node = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no {path}: {path.parent} is no run folder.") from None
+    except Exception as error:  # YAML's parser raises many kinds
+        raise ConfigError(f"{path} is damaged: {_first_line(error)}.") from error
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{path} is damaged: it holds no mapping.")
+    _refuse_interpolations(node)
+    return cast(dict[str, Any], OmegaConf.to_container(node))
+
+
+def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """Overrides of every job of a sweep: `lr=1,2 seed=0,1` → four lists."""
+    parsed = _parse(overrides)
+    choices = [
+        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
+    return [list(job) for job in product(*choices)]
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(
+            f"{_first_line(error)}. An override is KEY=VALUE, such as optimizer.lr=3e-4; quote "
+            "values with spaces."
+        ) from error
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra initialised on our folders, leaving alone a Hydra program that calls us."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_dir(str(data_folder("configs")), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def _search_path() -> list[str]:
+    """Overrides that add the plugins' folders; a file of one name in two folders is refused,
+    since Hydra would silently take the first."""
+    folders = plugins().config_folders()
+    seen: dict[Path, Path] = {
+        p.relative_to(data_folder("configs")): p for p in data_folder("configs").rglob("*.yaml")
+    }
+    for folder in folders:
+        for path in folder.rglob("*.yaml"):
+            relative = path.relative_to(folder)
+            if relative in seen:
+                raise PluginError(
+                    f"Two config files have the name {relative}: {seen[relative]} and {path}."
+                )
+            seen[relative] = path
+    return [f"hydra.searchpath=[{','.join(f'file://{f}' for f in folders)}]"] if folders else []
+
+
+def _refuse_interpolations(node: DictConfig) -> None:
+    """Config values are data: nothing is evaluated and the environment is not read."""
+    for key, value in _flatten(cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{key}={value!r}: interpolations are not allowed in a config.")
+
+
+def _flatten(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        yield name, value
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{name}.")
+
+
+def _explain(verb: str, overrides: Sequence[str], error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "domain":
+            check_usable(name)
+        return f"There is no {group}={name}. {suggest(name, group_options(group))}"
+    cause = error.__cause__ if error.__cause__ is not None else error
+    text = _first_line(cause)
+    if "You must specify 'domain'" in text:
+        return f"Choose a domain: zoo {verb} domain=NAME. {suggest('', group_options('domain'))}"
+    known = _known_keys(verb, overrides)
+    for override in _parse(overrides):
+        key = str(override.key_or_group)
+        if known and key not in known and not override.is_add():
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            return f"There is no key {key!r}.{hint} `zoo {verb} --dry-run …` prints all keys."
+    return text
+
+
+def _known_keys(verb: str, overrides: Sequence[str]) -> list[str]:
+    """All keys of the config with only the group choices of the overrides."""
+    groups = [
+        o.input_line
+        for o in _parse(overrides)
+        if o.input_line and group_options(str(o.key_or_group)) and not o.is_sweep_override()
+    ]
+    try:
+        node = compose(verb, overrides=[*map(str, groups), *_search_path()])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return [key for key, _ in _flatten(cast(dict[str, Any], OmegaConf.to_container(node)))]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n    full_key")[0].strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,167 @@
+"""Names and paths → models."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import UnknownNameError, WeightsError, suggest
+from shared.model_config import ModelConfig
+from shared.model_entry import ModelEntry
+from zoo.config import load_group
+from zoo.paths import offline, zoo_home
+from zoo.plugins import check_usable, plugins
+
+if TYPE_CHECKING:
+    from shared.model import Model
+
+
+STATISTICS_SAMPLES = 100
+
+
+def is_path(name: str) -> bool:
+    """Whether a model name is a path: it has a separator, or is `.` or `..`."""
+    return "/" in name or "\\" in name or name in (".", "..")
+
+
+def load(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    encoders: Sequence[str] | None = None,
+    seed: int = 0,
+) -> "Model":
+    """Load a model: its encoders, heads and preprocessing as one object, in eval mode.
+
+    Args:
+        name: `model` or `model:variant` (see `zoo list`), or the path of a model folder, which is
+            anything with a path separator.
+        weights: A model folder to use for a named model; `"random"` for fresh weights, which are
+            given on no other condition. None: the cache in `ZOO_HOME`, then the hub.
+        encoders: Modalities to load; the tensors of the others are not read. None: all.
+        seed: Of random weights.
+
+    Raises:
+        UnknownNameError: No such model, variant or modality; the nearest names are given.
+        WeightsError: No weights to be had (the message says what to do), or a folder that is not
+            whole or does not fit.
+    """
+    if is_path(name):
+        if weights is not None:
+            raise WeightsError(f"{name} is a model folder: it has its weights, drop weights=…")
+        return _load_folder(model_folder(Path(name)), encoders)
+    entry, variant = find_model(name)
+    if weights == "random":
+        return _random(entry, variant, encoders, seed)
+    folder = model_folder(Path(weights)) if weights else _fetch(name, entry, variant)
+    model = _load_folder(folder, encoders)
+    expected = ModelConfig.from_dict(load_group("model", entry.variants[variant])).name
+    if model.config.name != expected:
+        raise WeightsError(
+            f"{folder} holds {model.config.name!r}, not {expected!r}. Load it by its path, or ask "
+            f"for {model.config.name!r}."
+        )
+    return model
+
+
+def find_model(name: str) -> tuple[ModelEntry, str]:
+    """The registered model and variant of `model` or `model:variant`.
+
+    Raises:
+        UnknownNameError: No such model or variant.
+    """
+    family, _, variant = name.partition(":")
+    registry = plugins().registries.models
+    if family not in registry:
+        hint = ""
+        if Path(name).exists():
+            hint = f" To load the folder of that name, write ./{name}."
+        known = [entry.name for entry in registry]
+        raise UnknownNameError(f"There is no model {family!r}. {suggest(family, known)}{hint}")
+    domain = registry.entry(family).origin.split()[1]
+    check_usable(domain)
+    entry: ModelEntry = registry.get(family)
+    variant = variant or next(iter(entry.variants))
+    if variant not in entry.variants:
+        raise UnknownNameError(
+            f"{family} has no variant {variant!r}. {suggest(variant, entry.variants)}"
+        )
+    return entry, variant
+
+
+def model_folder(path: Path) -> Path:
+    """A run folder stands for the model in it."""
+    if not path.exists():
+        near = sorted(str(p.parent.parent) for p in Path("runs").glob("*/model/config.json"))
+        hint = f" {suggest(str(path), near)}" if near else ""
+        raise WeightsError(f"There is no model folder {path}.{hint}")
+    return path / "model" if (path / "model" / "config.json").is_file() else path
+
+
+def _load_folder(folder: Path, encoders: Sequence[str] | None) -> "Model":
+    from shared.model import Model
+
+    return Model.load(folder, plugins().registries, encoders)
+
+
+def _random(entry: ModelEntry, variant: str, encoders: Sequence[str] | None, seed: int) -> "Model":
+    import torch
+
+    from shared.data.prepared import PreparedDataset
+    from shared.model import Model
+
+    registries = plugins().registries
+    config = ModelConfig.from_dict(load_group("model", entry.variants[variant]))
+    if encoders is not None:
+        for modality in encoders:
+            if modality not in config.modalities:
+                raise UnknownNameError(
+                    f"{config.name} has no modality {modality!r}. "
+                    f"{suggest(modality, config.modalities)}"
+                )
+        config = replace(config, modalities={m: config.modalities[m] for m in encoders})
+    samples = registries.datasets.get(entry.dataset)()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model.build(config, samples.schemas, registries)
+    # preprocessing that learns statistics takes them from a few samples of the model's own data
+    data = PreparedDataset(samples, model.preprocessors)
+    data.fit_preprocessors(samples.indices("train")[:STATISTICS_SAMPLES].tolist())
+    return model.eval()
+
+
+def _fetch(name: str, entry: ModelEntry, variant: str) -> Path:
+    """The folder of published weights: from the cache, else from the hub into the cache."""
+    family = name.partition(":")[0]
+    folder = zoo_home() / "weights" / family / variant
+    if (folder / "config.json").is_file():
+        return folder
+    train = (
+        f"Train one: {entry.train} model={entry.variants[variant]}, then "
+        "zoo.load('runs/…/model'); or ask for fresh weights by weights='random'."
+    )
+    if variant not in entry.hub:
+        raise WeightsError(
+            f"No weights are published for {family}:{variant}, and {folder} holds none. {train}"
+        )
+    source = entry.hub[variant]
+    if offline():
+        raise WeightsError(
+            f"{family}:{variant} is not in the cache and ZOO_OFFLINE forbids the network. Fetch "
+            f"{source.repo} elsewhere and put its files into {folder}. {train}"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(
+            source.repo,
+            revision=source.revision or None,
+            allow_patterns=["config.json", "schema.json", "model.safetensors", "README.md"],
+            local_dir=folder,
+        )
+    except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
+        raise WeightsError(
+            f"{source.repo} could not be fetched ({type(error).__name__}: {error}). Put its files "
+            f"into {folder}. {train}"
+        ) from error
+    return folder

@@ -1,0 +1,33 @@
+"""Where the package's data files and the user's cache are."""
+
+import os
+from pathlib import Path
+
+import zoo
+
+
+def data_folder(kind: str) -> Path:
+    """`configs` or `model_cards`: inside an installed wheel, or beside the package in a checkout.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+    """
+    here = Path(zoo.__file__).resolve().parent
+    for folder in (here / "_data" / kind, here.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"domain-zoo is installed without its {kind}: reinstall it.")
+
+
+def zoo_home() -> Path:
+    """Cache of weights and embeddings: `ZOO_HOME`, or the user's cache folder."""
+    if chosen := os.environ.get("ZOO_HOME"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("zoo")
+
+
+def offline() -> bool:
+    """Whether `ZOO_OFFLINE` forbids the network."""
+    return os.environ.get("ZOO_OFFLINE", "") not in ("", "0")
