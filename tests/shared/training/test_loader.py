@@ -1,0 +1,71 @@
+"""Order of batches: a function of seed and epoch, the same for any number of ranks and workers."""
+
+import numpy as np
+import pytest
+import torch
+
+from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.preprocess import LightCurve, MetadataTable
+from shared.data.prepared import PreparedDataset
+from shared.training.loader import CountedLoader
+
+
+@pytest.fixture(scope="module")
+def data() -> PreparedDataset:
+    dataset = SimulatedVariableStars(n_stars=20)
+    preprocessors = {
+        "photometry": LightCurve(dataset.schemas["photometry"], max_length=40),
+        "metadata": MetadataTable(dataset.schemas["metadata"]),
+    }
+    preprocessors["metadata"].fit(dataset[row]["metadata"] for row in range(20))
+    data = PreparedDataset(dataset, preprocessors, seed=1)
+    data.load(range(20))
+    return data
+
+
+def loader(data: PreparedDataset, epoch: int, start: int = 0, **settings: int) -> CountedLoader:
+    rows = np.arange(20)
+    return CountedLoader(data, rows, 6, position=lambda: (epoch, start), seed=3, **settings)
+
+
+def test_epochs_differ_and_repeat(data: PreparedDataset) -> None:
+    first, again, second = (loader(data, 0).plan(e) for e in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+    assert len(first) == 3  # the last two samples are no batch of six
+    assert len(set(np.concatenate(first).tolist())) == 18
+
+
+def test_starting_in_the_middle_gives_the_same_batches(data: PreparedDataset) -> None:
+    whole, rest = list(loader(data, 2)), list(loader(data, 2, start=1))
+    assert len(rest) == 2
+    for a, b in zip(whole[1:], rest, strict=True):
+        assert torch.equal(a.rows, b.rows)
+        for name, tensor in a.inputs["photometry"].items():
+            assert torch.equal(tensor, b.inputs["photometry"][name])
+
+
+def test_random_windows_depend_on_the_epoch_only(data: PreparedDataset) -> None:
+    crops = [data[epoch, 5].inputs["photometry"]["time"] for epoch in (0, 0, 1, 2)]
+    assert np.array_equal(crops[0], crops[1])
+    assert not all(np.array_equal(crops[0], crop) for crop in crops[2:])
+
+
+def test_ranks_share_a_batch(data: PreparedDataset) -> None:
+    joint = loader(data, 1).plan(1)
+    parts = [loader(data, 1, rank=rank, world_size=2).plan(1) for rank in (0, 1)]
+    for batch, first, second in zip(joint, *parts, strict=True):
+        assert np.array_equal(batch, np.concatenate([first, second]))
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(data: PreparedDataset) -> None:
+    for a, b in zip(loader(data, 0), loader(data, 0, num_workers=2), strict=True):
+        assert torch.equal(a.rows, b.rows)
+        assert torch.equal(a.inputs["photometry"]["values"], b.inputs["photometry"]["values"])
+
+
+def test_validation_takes_every_sample_in_order(data: PreparedDataset) -> None:
+    batches = list(CountedLoader(data, np.arange(20), 6))
+    assert torch.cat([b.rows for b in batches]).tolist() == list(range(20))
+    assert [len(b) for b in batches] == [6, 6, 6, 2]

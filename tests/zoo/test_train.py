@@ -1,0 +1,168 @@
+"""`zoo train` end to end on a tiny simulation: what it leaves, that it repeats, that it resumes."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import zoo
+from zoo.cli.main import main
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "domain=astro",
+    "data.n_stars=90",
+    "loader.batch_size=16",
+    "trainer.max_epochs=3",
+    "trainer.device=cpu",
+    "trainer.log_every_n_steps=1",
+    "trainer.checkpoint_every_n_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", *TINY, f"run_folder={folder}"]) == 0
+    return folder
+
+
+def metrics(folder: Path) -> list[list[str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_what_a_run_leaves(run: Path) -> None:
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["synthetic"] is True
+    assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert len(environment["data_fingerprint"]) == 16
+    assert "seed: 0" in (run / "config.yaml").read_text()
+    names = {row[1] for row in metrics(run)}
+    assert {"train/loss", "val/loss", "probe/spectra", "train/logit_scale"} <= names
+    assert "val/contrastive/in_batch_accuracy" in names
+    assert list((run / "tensorboard").glob("events*"))
+    results = json.loads((run / "results.json").read_text())["results"]
+    assert {r["protocol"] for r in results} == {"linear_probe", "nearest_centroid", "retrieval"}
+    assert all(r["synthetic"] for r in results)
+    assert {p.suffix for p in (run / "pictures").iterdir()} == {".png"}
+    model = zoo.load(str(run))
+    assert model.modalities == ("photometry", "spectra", "metadata")
+    card = (run / "model" / "README.md").read_text()
+    assert "synthetic data" in card
+    assert "flux [mJy]" in card
+
+
+def test_the_same_command_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "trainer.checkpoint_every_n_steps=0", "loader.num_workers=1"]
+    assert main(["train", *settings, f"run_folder={tmp_path / 'again'}"]) == 0
+    assert metrics(tmp_path / "again") == metrics(run)
+    for name in ("model/model.safetensors", "checkpoints/best.safetensors"):
+        one, two = load_file(run / name), load_file(tmp_path / "again" / name)
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps: int) -> None:
+    """Killed at whatever moment the log shows `steps` steps: inside an epoch, around its end."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        logged = (
+            [int(r[0]) for r in metrics(folder)[1:]] if (folder / "metrics.csv").exists() else []
+        )
+        if logged and max(logged) >= steps and (folder / "checkpoints/last.ckpt").exists():
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "model" / "config.json").exists(), "it had ended before it was killed"
+    assert main(["train", f"resume={folder}"]) == 0
+    one, two = (
+        load_file(run / "model/model.safetensors"),
+        load_file(folder / "model/model.safetensors"),
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    states = [
+        torch.load(f / "checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
+        for f in (run, folder)
+    ]
+    for index, state in states[0].items():
+        assert torch.equal(state["exp_avg"], states[1][index]["exp_avg"])
+    assert metrics(folder) == metrics(run)
+
+
+def test_resume_refuses_what_it_cannot_continue(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"resume={tmp_path}"]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("n_stars: 90", "n_stars: 91"))
+    assert main(["train", f"resume={copy}"]) == 2
+    assert "data fingerprint was" in capsys.readouterr().err
+    assert main(["train", f"resume={copy}", "seed=1"]) == 2
+    assert "goes alone" in capsys.readouterr().err
+
+
+def test_early_stopping_and_other_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No learning, so nothing improves: it stops after `patience` epochs and keeps the first."""
+    folder = tmp_path / "run"
+    settings = ["optimizer.lr=0", "selection.patience=1", "optimizer.name=adam", "evaluator=null",
+                "schedule.name=constant", "trainer.max_epochs=9", "trainer.precision=bfloat16",
+                "objective=[astrom3]", "modalities=[spectra,metadata,photometry]"]  # fmt: skip
+    assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 0
+    epochs = {row[0] for row in metrics(folder)[1:] if row[1] == "val/loss"}
+    assert len(epochs) == 2
+    assert not (folder / "results.json").exists()
+    assert "of epoch 1 of" in " ".join((folder / "model/README.md").read_text().split())
+    # selection.monitor on something that is never logged is a message, not a silent run to the end
+    settings = ["selection.monitor=val/lss", "run_folder=" + str(tmp_path / "wrong")]
+    assert main(["train", *TINY, *settings]) == 2
+    assert "val/lss" in capsys.readouterr().err
+
+
+def test_eval_and_embed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    out = tmp_path / "stars.parquet"
+    assert main(["embed", f"model={run}", f"out={out}"]) == 0
+    cached = list((tmp_path / "home" / "embeddings").iterdir())
+    assert len(cached) == 1
+    from_file = tmp_path / "from-file"
+    settings = ["n_resamples=50", "protocols=[linear_probe,retrieval]"]
+    assert main(["eval", f"embeddings={out}", f"run_folder={from_file}", *settings]) == 0
+    from_model = tmp_path / "from-model"
+    assert main(["eval", f"model={run}", f"run_folder={from_model}", *settings]) == 0
+    assert list((tmp_path / "home" / "embeddings").iterdir()) == cached
+    values = [
+        {(r["protocol"], r["inputs"], r["metric"]): r["value"] for r in results}
+        for results in (
+            json.loads((folder / "results.json").read_text())["results"]
+            for folder in (from_file, from_model)
+        )
+    ]
+    assert values[0] == values[1]
+    capsys.readouterr()
+    assert main(["eval", f"model={run}", f"run_folder={from_model}"]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    single = tmp_path / "single.npz"
+    assert main(["embed", f"model={run}", f"out={single}", "modalities=[spectra]"]) == 0
+    assert np.load(single).files
