@@ -2,15 +2,64 @@
 
 import numpy as np
 
-from domains.astro.simulator.catalogue import METADATA, observe_catalogue
-from domains.astro.simulator.photometry import PHOTOMETRY, observe_light_curve
-from domains.astro.simulator.spectroscopy import SPECTRA, observe_spectrum
-from domains.astro.simulator.stars import CLASSES, draw_class, draw_star
+from domains.astro.simulator import (
+    CLASSES,
+    draw_class,
+    draw_star,
+    observe_catalogue,
+    observe_light_curve,
+    observe_spectrum,
+)
 from shared.data.dataset import Dataset, Raw, SampleTable
 from shared.errors import ConfigError
+from shared.schema import Channel, Schema
 
 VERSION = 1
 """Of the simulator: the same version, seed and number are the same star for ever."""
+
+_POSITIVE, _NOT_NEGATIVE = (float(np.finfo(np.float64).tiny), None), (0.0, None)
+
+PHOTOMETRY = Schema(
+    "photometry",
+    ("time", "channel"),
+    (Channel("time", "d"), Channel("flux", "mJy"), Channel("flux_error", "mJy", _POSITIVE)),
+)
+SPECTRA = Schema(
+    "spectra",
+    ("wavelength", "channel"),
+    (
+        Channel("wavelength", "Angstrom", (1.0, None)),
+        Channel("flux"),
+        Channel("inverse_variance", "", _NOT_NEGATIVE),
+    ),
+)
+
+_COLUMNS = (
+    ("mag", "mean_vmag phot_g_mean_mag e_phot_g_mean_mag phot_bp_mean_mag e_phot_bp_mean_mag"),
+    ("mag", "phot_rp_mean_mag e_phot_rp_mean_mag bp_rp"),
+    ("mas", "parallax parallax_error"),
+    ("", "parallax_over_error"),
+    ("mas/yr", "pmra pmra_error pmdec pmdec_error"),
+    ("mag", "j_mag e_j_mag h_mag e_h_mag k_mag e_k_mag w1_mag e_w1_mag w2_mag e_w2_mag"),
+    ("mag", "w3_mag w4_mag j_k w1_w2 w3_w4"),
+    ("mas/yr", "pm"),
+    ("", "ruwe"),
+    ("deg", "l b"),
+)
+_RANGES = {"l": (0.0, 360.0), "b": (-90.0, 90.0), "pm": _NOT_NEGATIVE, "ruwe": _NOT_NEGATIVE}
+
+
+def _column(name: str, unit: str) -> Channel:
+    is_error = name.startswith("e_") or name in ("parallax_error", "pmra_error", "pmdec_error")
+    return Channel(name, unit, _NOT_NEGATIVE if is_error else _RANGES.get(name, (None, None)))
+
+
+METADATA = Schema(
+    "metadata",
+    ("channel",),
+    tuple(_column(name, unit) for unit, names in _COLUMNS for name in names.split()),
+)
+"""The 34 `meta_cols` of AstroM3 (arXiv:2411.08842) in its order; no period, no amplitude."""
 
 
 class SimulatedVariableStars(Dataset):
@@ -52,10 +101,8 @@ class SimulatedVariableStars(Dataset):
             raise IndexError(index)
         rng = self._rng(index % self.n_stars)
         star = draw_star(CLASSES[draw_class(rng)], rng)
-        raw = {
-            "photometry": observe_light_curve(star, rng),
-            "metadata": observe_catalogue(star, rng),
-        }
+        photometry, row = observe_light_curve(star, rng), observe_catalogue(star, rng)
+        raw = {"photometry": photometry, "metadata": np.array([row[n] for n in METADATA.names])}
         if rng.random() < self.spectra_fraction:
             raw["spectra"] = observe_spectrum(star, rng)
         return raw

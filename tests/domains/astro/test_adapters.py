@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from domains.astro.adapters import AB_MAGNITUDE_TO_FLUX
+from domains.astro.datasets.simulated import PHOTOMETRY
 from domains.astro.preprocess import LightCurve
-from domains.astro.simulator.photometry import PHOTOMETRY
 from shared.errors import SchemaError
 from shared.schema import Channel, Schema
 

@@ -10,9 +10,8 @@ from astropy.table import MaskedColumn, Table
 
 from domains.astro.adapters import AB_MAGNITUDE_TO_FLUX
 from domains.astro.datasets.folder import StarFolder
-from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.datasets.simulated import PHOTOMETRY, SimulatedVariableStars
 from domains.astro.preprocess import LightCurve
-from domains.astro.simulator.photometry import PHOTOMETRY
 from shared.errors import DataError, SchemaError
 
 STARS = ("007", "b-2", "star.three")

@@ -10,11 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.datasets.simulated import METADATA, PHOTOMETRY, SPECTRA, SimulatedVariableStars
 from domains.astro.preprocess import LightCurve, MetadataTable, Spectrum
-from domains.astro.simulator.catalogue import METADATA
-from domains.astro.simulator.photometry import PHOTOMETRY
-from domains.astro.simulator.spectroscopy import SPECTRA
 from shared.errors import ConfigError, DataError, SchemaError
 from shared.schema import Channel, Schema
 
