@@ -15,46 +15,74 @@ from zoo._guard import check_packages
 check_packages()
 
 if TYPE_CHECKING:
-    from shared.data.dataset import Dataset, SampleTable
-    from shared.domain import Domain
-    from shared.encoders.base import Embedding, Encoder
-    from shared.errors import ZooError
-    from shared.evaluation.evaluator import Evaluator
-    from shared.model import Model
-    from shared.model_entry import HubSource, ModelEntry
-    from shared.objectives.base import LossOutput, Objective, Request, Tensors, Term
-    from shared.preprocess import Preprocessor
-    from shared.schema import Adapter, Channel, Schema
-    from zoo.api import dataset, embed, evaluate, train
-    from zoo.catalog import list_models
-    from zoo.loading import load
+    from shared.data.dataset import Dataset as Dataset
+    from shared.data.dataset import Raw as Raw
+    from shared.data.dataset import SampleTable as SampleTable
+    from shared.data.dataset import hash_files as hash_files
+    from shared.domain import Domain as Domain
+    from shared.encoders.base import Embedding as Embedding
+    from shared.encoders.base import Encoder as Encoder
+    from shared.errors import ConfigError as ConfigError
+    from shared.errors import DataError as DataError
+    from shared.errors import SchemaError as SchemaError
+    from shared.errors import ZooError as ZooError
+    from shared.evaluation.embedding_set import EmbeddingSet as EmbeddingSet
+    from shared.evaluation.evaluator import Evaluator as Evaluator
+    from shared.model import Model as Model
+    from shared.model_entry import HubSource as HubSource
+    from shared.model_entry import ModelEntry as ModelEntry
+    from shared.objectives.base import Encoded as Encoded
+    from shared.objectives.base import LossOutput as LossOutput
+    from shared.objectives.base import Objective as Objective
+    from shared.objectives.base import Request as Request
+    from shared.objectives.base import Tensors as Tensors
+    from shared.objectives.base import Term as Term
+    from shared.preprocess import Prepared as Prepared
+    from shared.preprocess import Preprocessor as Preprocessor
+    from shared.schema import Adapter as Adapter
+    from shared.schema import Channel as Channel
+    from shared.schema import Schema as Schema
+    from zoo.api import dataset as dataset
+    from zoo.api import embed as embed
+    from zoo.api import evaluate as evaluate
+    from zoo.api import train as train
+    from zoo.catalog import list_models as list_models
+    from zoo.loading import load as load
 
 _HOMES = {
     "Adapter": "shared.schema",
     "Channel": "shared.schema",
+    "ConfigError": "shared.errors",
+    "DataError": "shared.errors",
     "Dataset": "shared.data.dataset",
+    "dataset": "zoo.api",
     "Domain": "shared.domain",
+    "embed": "zoo.api",
     "Embedding": "shared.encoders.base",
+    "EmbeddingSet": "shared.evaluation.embedding_set",
+    "Encoded": "shared.objectives.base",
     "Encoder": "shared.encoders.base",
+    "evaluate": "zoo.api",
     "Evaluator": "shared.evaluation.evaluator",
+    "hash_files": "shared.data.dataset",
     "HubSource": "shared.model_entry",
+    "list_models": "zoo.catalog",
+    "load": "zoo.loading",
     "LossOutput": "shared.objectives.base",
     "Model": "shared.model",
     "ModelEntry": "shared.model_entry",
     "Objective": "shared.objectives.base",
+    "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
+    "Raw": "shared.data.dataset",
     "Request": "shared.objectives.base",
     "SampleTable": "shared.data.dataset",
     "Schema": "shared.schema",
+    "SchemaError": "shared.errors",
     "Tensors": "shared.objectives.base",
     "Term": "shared.objectives.base",
-    "ZooError": "shared.errors",
-    "dataset": "zoo.api",
-    "embed": "zoo.api",
-    "evaluate": "zoo.api",
-    "list_models": "zoo.catalog",
-    "load": "zoo.loading",
     "train": "zoo.api",
+    "ZooError": "shared.errors",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -25,52 +25,76 @@ T = TypeVar("T")
 def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose `configs/<verb>.yaml` with overrides into plain data.
 
+    Hydra chooses the files of the groups; values are set here, so that an unknown key is told with
+    the nearest ones and an empty mapping such as `data.adapters` can be filled.
+
     Raises:
         ConfigError: A malformed override, an unknown key, group or option; the nearest is named.
     """
+    own = set(OmegaConf.load(data_folder("configs") / f"{verb}.yaml"))
+    parsed = _parse(overrides)
+    groups = [o for o in parsed if o.key_or_group not in own and _is_group(o.key_or_group)]
     with _hydra():
         try:
-            values, rest = _split_values(verb, overrides)
-            node = compose(verb, overrides=[*rest, *_search_path()])
-            for key, value in values.items():
-                OmegaConf.update(node, key, value)
-            _refuse_interpolations(node)
-            return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+            chosen = [str(o.input_line) for o in groups]
+            node = compose(verb, overrides=[*chosen, *_search_path()])
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(verb, overrides, error)) from error
+            raise ConfigError(_explain(verb, error)) from error
+    OmegaConf.set_struct(node, False)
+    for override in parsed:
+        if override not in groups:
+            _set_value(verb, node, override)
+    _refuse_interpolations(node)
+    return cast(dict[str, Any], OmegaConf.to_container(node))
 
 
-def _split_values(verb: str, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Overrides that set a value of the verb's own file although a group has the same name, such
-    as `zoo eval model=PATH` beside the group `model` of `zoo train`; and the rest."""
-    own = set(OmegaConf.load(data_folder("configs") / f"{verb}.yaml"))
-    values, rest = {}, []
-    for override in _parse(overrides):
-        if (
-            override.key_or_group in own
-            and (data_folder("configs") / override.key_or_group).is_dir()
-        ):
-            values[override.key_or_group] = override.value()
-        else:
-            rest.append(str(override.input_line))
-    return values, rest
+def _is_group(name: str) -> bool:
+    folders = (data_folder("configs"), *plugins().config_folders())
+    return any((folder / name).is_dir() for folder in folders)
+
+
+def _set_value(verb: str, node: DictConfig, override: Override) -> None:
+    """Apply one `key=value` to a composed config."""
+    key = override.key_or_group
+    if override.is_sweep_override():
+        raise ConfigError(f"{override.input_line}: several values need `zoo {verb} -m`.")
+    if override.is_delete():
+        raise ConfigError(f"{override.input_line}: keys cannot be removed; set {key}=null.")
+    known = dict(_flatten(cast(dict[str, Any], OmegaConf.to_container(node))))
+    parent = key.rpartition(".")[0]
+    if key not in known and not override.is_add() and known.get(parent) != {}:
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ConfigError(
+            f"There is no key {key!r}.{hint} `zoo {verb} --dry-run …` prints all keys."
+        )
+    try:
+        OmegaConf.update(node, key, override.value(), merge=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{override.input_line}: {_first_line(error)}.") from error
 
 
 def typed(schema: type[T], data: dict[str, Any]) -> T:
-    """Plain data as a dataclass: unknown keys and wrong types are errors.
+    """Plain data as a dataclass.
 
-    Composition itself lets `+key=value` through, so this is where keys are held.
+    Raises:
+        ConfigError: An unknown key, a wrong type, or a value that has to be given.
     """
+    for key, value in _flatten(data):
+        if value == "???":
+            raise ConfigError(f"{key} has to be given: {key}=VALUE.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), data)
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or getattr(error, "key", None)
-        parent = OmegaConf.to_container(OmegaConf.structured(schema))
-        known = [name for name, _ in _flatten(cast(dict[str, Any], parent))]
+        key = str(getattr(error, "full_key", None) or getattr(error, "key", None))
         text = _first_line(error)
-        hint = suggest(str(key), known) if "not in" in text else ""
-        raise ConfigError(f"{key}: {text}. {hint}".replace("..", ".").strip()) from error
+        hint = ""
+        if "not in" in text:
+            parent = key.rpartition(".")[0]
+            fields = dict(_flatten(OmegaConf.to_container(OmegaConf.structured(schema))))  # type: ignore[arg-type]
+            hint = suggest(key, [k for k in fields if k.rpartition(".")[0] == parent])
+        raise ConfigError(f"{key}: {text}. {hint}".strip()) from error
 
 
 def group_options(group: str) -> list[str]:
@@ -181,38 +205,17 @@ def _flatten(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flatten(value, f"{name}.")
 
 
-def _explain(verb: str, overrides: Sequence[str], error: Exception) -> str:
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
+def _explain(verb: str, error: Exception) -> str:
+    """What is wrong with the choice of a group's file."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).partition("/")
         if group == "domain":
             check_usable(name)
         return f"There is no {group}={name}. {suggest(name, group_options(group))}"
-    cause = error.__cause__ if error.__cause__ is not None else error
-    text = _first_line(cause)
+    text = _first_line(error.__cause__ if error.__cause__ is not None else error)
     if "You must specify 'domain'" in text:
         return f"Choose a domain: zoo {verb} domain=NAME. {suggest('', group_options('domain'))}"
-    known = _known_keys(verb, overrides)
-    for override in _parse(overrides):
-        key = str(override.key_or_group)
-        if known and key not in known and not override.is_add():
-            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            return f"There is no key {key!r}.{hint} `zoo {verb} --dry-run …` prints all keys."
     return text
-
-
-def _known_keys(verb: str, overrides: Sequence[str]) -> list[str]:
-    """All keys of the config with only the group choices of the overrides."""
-    groups = [
-        o.input_line
-        for o in _parse(overrides)
-        if o.input_line and group_options(str(o.key_or_group)) and not o.is_sweep_override()
-    ]
-    try:
-        node = compose(verb, overrides=[*map(str, groups), *_search_path()])
-    except (HydraException, OmegaConfBaseException):
-        return []
-    return [key for key, _ in _flatten(cast(dict[str, Any], OmegaConf.to_container(node)))]
 
 
 def _first_line(error: BaseException) -> str:

@@ -86,6 +86,9 @@ def _open(point: EntryPoint) -> Plugin:
     if not isinstance(domain, Domain):
         problem = f"{point.value} is a {type(domain).__name__}, not a zoo.Domain"
         return Plugin(point.name, distribution, None, problem)
+    if domain.name != point.name:
+        problem = f"its entry point is called {point.name!r} but its Domain {domain.name!r}"
+        return Plugin(point.name, distribution, None, problem)
     for folder in (domain.configs, domain.cards):
         if folder is not None and not folder.is_dir():
             problem = f"its folder {folder} is missing. Reinstall {distribution.split()[0]}"

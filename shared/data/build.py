@@ -18,9 +18,6 @@ def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     settings = {k: v for k, v in node.items() if k not in ("name", "adapters")}
     if not node.get("name"):
         raise ConfigError("data has no name: choose a dataset by data=NAME (see `zoo list`).")
-    for key, value in settings.items():
-        if value == "???":
-            raise ConfigError(f"data.{key} is needed: give it as data.{key}=VALUE.")
     dataset: Dataset = registries.datasets.build(node["name"], "data", **settings)
     adapters = {
         m: registries.adapters.get(name) for m, name in (node.get("adapters") or {}).items()

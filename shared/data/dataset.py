@@ -119,10 +119,11 @@ class Dataset(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Data fingerprint: ids, labels, splits and contents, 16 hex digits."""
+        """Data fingerprint: ids, labels, classes, groups, splits and contents, 16 hex digits."""
         digest = hashlib.sha256(self.content_fingerprint().encode())
-        for column in (self.ids, self.labels.astype(np.str_), self.splits):
-            digest.update("\x1f".join(column.tolist()).encode())
+        labels = self.labels.astype(np.str_).tolist()
+        for column in (self.ids.tolist(), labels, self.classes, self.groups, self.splits):
+            digest.update("\x1f".join(column).encode() + b"\x1e")
         return digest.hexdigest()[:16]
 
 

@@ -208,13 +208,13 @@ def results_table(results: Sequence[Result], metrics: Sequence[str] = HEADLINES)
         shown = [result for result in group if result.metric in metrics]
         # a pair of modalities takes two lines, as its two metrics do: the table fits 80 columns
         names = inputs.replace("->", "\n-> ").split("\n")
-        for name, result in zip_longest(names, shown, fillvalue=None):
+        for label, result in zip_longest(names, shown):
             if result is None:
-                table.add_row(Text(name or ""))
+                table.add_row(Text(label))
                 continue
             baselines = (result.chance, result.trivial, result.simple_features)
             table.add_row(
-                Text(name or ""),
+                Text(label or ""),
                 Text(result.metric),
                 Text(_with_interval(result)),
                 str(result.n),

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from shared.errors import ConfigError, suggest
 from shared.training.config import OptimizerConfig, ScheduleConfig
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -14,6 +13,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
 }
+SCHEDULES = ("cosine", "constant")
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -29,13 +29,7 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimiser of a module.
-
-    Raises:
-        ConfigError: An unknown name.
-    """
-    if config.name not in OPTIMIZERS:
-        raise ConfigError(f"optimizer.name={config.name!r}. {suggest(config.name, OPTIMIZERS)}")
+    """The optimiser of a module."""
     settings: dict[str, Any] = {"lr": config.lr}
     if config.name != "sgd":
         settings["betas"] = tuple(config.betas)
@@ -46,14 +40,7 @@ def rate_at(step: int, total_steps: int, config: ScheduleConfig) -> float:
     """Learning rate over its peak at a step, a pure function, so that a resumed run needs no state.
 
     Linear warm-up, then half a cosine (SGDR, arXiv:1608.03983, eq. 5, one period) or constant.
-
-    Raises:
-        ConfigError: An unknown name.
     """
-    if config.name not in ("cosine", "constant"):
-        raise ConfigError(
-            f"schedule.name={config.name!r}. {suggest(config.name, ('cosine', 'constant'))}"
-        )
     warmup = round(total_steps * config.warmup_fraction)
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -33,6 +34,7 @@ from shared.training.config import TrainConfig
 from shared.training.loader import CountedLoader
 from shared.training.logs import MetricsCSV
 from shared.training.module import PretrainModule
+from shared.training.optimization import OPTIMIZERS, SCHEDULES
 from shared.training.passes import PASSES
 from shared.training.probe import OnlineProbe
 from shared.training.progress import TrainingProgress
@@ -53,6 +55,7 @@ class TrainedRun:
         dataset: What it was trained on.
         epochs: Epochs done.
         best_epoch: The epoch (from 1) whose weights were kept.
+        is_main: Whether this process is the one that reports.
     """
 
     folder: Path
@@ -60,6 +63,7 @@ class TrainedRun:
     dataset: Dataset
     epochs: int
     best_epoch: int
+    is_main: bool
 
 
 def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -133,10 +137,12 @@ def train(
     Raises:
         ZooError: Anything a user can cause, before anything is written where possible.
     """
+    main = getattr(rank_zero_only, "rank", 0) in (None, 0)
+    if not main:
+        console = Console(quiet=True)
+    _check_choices(config, registries)
     dataset = build_dataset(config.data, registries)
     runner = build_runner(config, dataset, registries)
-    if config.passes not in PASSES:
-        raise ConfigError(f"passes={config.passes!r}. {suggest(config.passes, PASSES)}")
     splits = {split: dataset.indices(split) for split in ("train", "val")}
     for split, rows in splits.items():
         if len(rows) == 0:
@@ -160,7 +166,8 @@ def train(
     if config.trainer.compile:
         for encoder in runner.model.encoders.values():
             encoder.compile()
-    _record(folder, config, dataset, runner.model)
+    if main:
+        _record(folder, config, dataset, runner.model)
     checkpoints = Checkpoints(
         folder / "checkpoints", config.selection, config.trainer.checkpoint_every_n_steps
     )
@@ -177,9 +184,33 @@ def train(
     model = runner.model.cpu().eval()
     epochs = trainer.current_epoch
     best_epoch = epochs if checkpoints.best_epoch is None else checkpoints.best_epoch + 1
-    if trainer.is_global_zero:
+    if main:
         model.save(folder / "model", render_card(model, dataset, config, best_epoch))
-    return TrainedRun(folder, model, dataset, epochs, best_epoch)
+    return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
+
+
+def _check_choices(config: TrainConfig, registries: Registries) -> None:
+    """Hold every name against what there is, before data are read or anything is written."""
+    for key, value, known in (
+        ("passes", config.passes, PASSES),
+        ("optimizer.name", config.optimizer.name, OPTIMIZERS),
+        ("schedule.name", config.schedule.name, SCHEDULES),
+        ("trainer.precision", config.trainer.precision, PRECISIONS),
+        ("trainer.strategy", config.trainer.strategy, ("auto", "ddp")),
+        ("selection.mode", config.selection.mode, ("min", "max")),
+    ):
+        if value not in known:
+            raise ConfigError(f"{key}={value!r}. {suggest(value, known)}")
+    for key, number in (
+        ("loader.batch_size", config.loader.batch_size),
+        ("trainer.max_epochs", config.trainer.max_epochs),
+        ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
+    ):
+        if number < 1:
+            raise ConfigError(f"{key}={number} must be at least 1.")
+    resolve_device(config.trainer.device)
+    if config.evaluator is not None:
+        registries.evaluators.entry(config.evaluator)
 
 
 class _Loaders(pl.LightningDataModule):
@@ -232,12 +263,11 @@ def _build_trainer(
 ) -> pl.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning's own use of torch's pytree, which its user can do nothing about
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    # losses are gathered, so every rank logs the same value
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")
     options = config.trainer
-    if options.precision not in PRECISIONS:
-        raise ConfigError(
-            f"trainer.precision={options.precision!r}. {suggest(options.precision, PRECISIONS)}"
-        )
     device = resolve_device(options.device).type
     metrics = MetricsCSV(folder / "metrics.csv")
     step = None
@@ -283,10 +313,10 @@ def _announce(config: TrainConfig, dataset: Dataset, model: Model, console: Cons
     console.print(f"{kind} [bold]{dataset.name}[/]: {len(dataset)} samples", highlight=False)
     counts = ", ".join(f"{s} {len(dataset.indices(s))}" for s in ("train", "val", "test"))
     console.print(f"splits: {counts}; fingerprint {dataset.fingerprint}", highlight=False)
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    parameters = sum(p.numel() for p in model.parameters())
     console.print(
         f"model [bold]{config.model['name']}[/]: {', '.join(model.modalities)}; "
-        f"{parameters:.2f} M parameters; objectives {', '.join(config.objective)}",
+        f"{parameters:,} parameters; objectives {', '.join(config.objective)}",
         highlight=False,
     )
     left_out = [m for m in config.model["modalities"] if m not in model.modalities]

@@ -143,7 +143,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path) ->
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     with pytest.raises(UnknownNameError, match="Did you mean 'star-clip'"):
         zoo.load("star-clop")
-    with pytest.raises(UnknownNameError, match="no variant 'bases'. Did you mean 'base'"):
+    with pytest.raises(UnknownNameError, match=r"no variant 'bases'\. Did you mean 'base'"):
         zoo.load("star-clip:bases")
     with pytest.raises(WeightsError, match="Train one: zoo train domain=astro"):
         zoo.load("star-clip")
@@ -167,5 +167,5 @@ def test_unknown_settings_of_a_part() -> None:
     node = load_group("model", "star-clip/small")
     node["modalities"]["photometry"]["encoder"]["dept"] = 3
     schemas = zoo.dataset("simulated_variable_stars", n_stars=1).schemas
-    with pytest.raises(ConfigError, match="no setting 'dept'. Did you mean 'depth'"):
+    with pytest.raises(ConfigError, match=r"no setting 'dept'\. Did you mean 'depth'"):
         Model.build(ModelConfig.from_dict(node), schemas, plugins().registries)

@@ -166,3 +166,22 @@ def test_eval_and_embed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     single = tmp_path / "single.npz"
     assert main(["embed", f"model={run}", f"out={single}", "modalities=[spectra]"]) == 0
     assert np.load(single).files
+
+
+def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
+    """DDP on two gloo processes: the same batches, gathered losses, averaged gradients."""
+    folder = tmp_path / "ddp"
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, "trainer=ddp"]
+    settings = ["trainer.max_epochs=3", f"run_folder={folder}", "evaluator=null"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *settings], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("next:") == 1
+    one, two = (
+        load_file(run / "checkpoints/best.safetensors"),
+        load_file(folder / "checkpoints/best.safetensors"),
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)

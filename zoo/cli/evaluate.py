@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     from zoo.cli.report import report
 
     judged = config.model or config.embeddings or ""
-    name = Path(judged).stem if "/" in judged else judged.replace(":", "-")
+    name = Path(judged).stem.replace(":", "-")
     folder = new_folder(config.run_folder, f"eval-{name}")
     report(evaluate_config(config), folder)
     return 0

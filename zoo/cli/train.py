@@ -1,6 +1,5 @@
 """`zoo train`."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     from zoo.loading import is_path
 
     trained = run_training(config, overrides)
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not trained.is_main:
         return 0
     if config.evaluator and len(trained.dataset.indices("test")):
         report(

@@ -534,11 +534,18 @@ def test_images_are_the_pooler_output(vit):
         assert np.allclose(result, torch.stack(rows).numpy(), atol=1e-5)
 
 
-def test_a_narrow_image_is_not_taken_for_channels_first(vit):
-    narrow = InMemory([IMAGE], image=[IMAGES[0][:3], IMAGES[1][:3]])
-    wide = InMemory([IMAGE], image=[np.repeat(i[:3], 8, axis=0) for i in IMAGES[:2]])
-    embedder = foreign(f"transformers:{vit}")
-    assert vectors(embedder, narrow).shape == vectors(embedder, wide).shape
+def test_a_low_image_is_not_taken_for_channels_first(vit):
+    import torch
+    from PIL import Image
+    from transformers import ViTImageProcessor, ViTModel
+
+    model, processor = ViTModel.from_pretrained(vit).eval(), ViTImageProcessor.from_pretrained(vit)
+    low = [image[:3] for image in IMAGES]  # (3, 40, 3)
+    with torch.inference_mode():
+        pixels = processor([Image.fromarray(i) for i in low], return_tensors="pt")
+        expected = model(**pixels).pooler_output.numpy()
+    result = vectors(foreign(f"transformers:{vit}"), InMemory([IMAGE], image=low))
+    assert np.allclose(result, expected, atol=1e-5)
 
 
 def test_images_of_a_classifier_are_the_mean_of_its_tokens(tmp_path):
