@@ -1,6 +1,6 @@
 """A training step of `zoo train` against a bare PyTorch loop over the same towers and batches.
 
-    python benchmarks/step.py [--epochs 6] [--rounds 3]
+    python benchmarks/step.py [--epochs 6] [--rounds 5] [--batch-size 128]
 
 Both run in this process, in turn. The bare loop is what a person would write: encoders, heads,
 cross-entropies, AdamW, clipping; no log, no callback, no checkpoint. Ours is the whole of `zoo
@@ -127,9 +127,11 @@ def bare(config: TrainConfig) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=128)
     options = parser.parse_args()
     overrides = ["domain=astro", "trainer.device=cpu", f"trainer.max_epochs={options.epochs}"]
+    overrides.append(f"loader.batch_size={options.batch_size}")
     config = typed(TrainConfig, compose_config("train", overrides))
     steps: dict[str, list[float]] = {"bare loop": [], "zoo train": []}
     peaks = dict.fromkeys(steps, 0)
@@ -143,7 +145,10 @@ def main() -> None:
             medians[name] = statistics.median(seconds)
             peaks[name] = max(peaks[name], memory.bytes)
         ratios.append(medians["zoo train"] / medians["bare loop"])
-    table = Table(title=f"ms a step, batch 128, {torch.get_num_threads()} threads, synthetic stars")
+    threads = torch.get_num_threads()
+    table = Table(
+        title=f"ms a step, batch {options.batch_size}, {threads} threads, synthetic stars"
+    )
     for column in ("", "median", "min", "max", "peak resident MiB"):
         table.add_column(column, justify="right")
     for name, values in steps.items():

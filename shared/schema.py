@@ -73,13 +73,13 @@ class Schema:
                 near = f" {suggest(wanted.name, self.names)}" if self.names else ""
                 raise SchemaError(
                     f"{self.modality}: {taker} takes channel {wanted}, which {given_by} does not "
-                    f"give.{near} An adapter can make it: see data.adapters in docs/data.md."
+                    f"give.{near} {_adapter_hint(self.modality)}"
                 )
             given = self.channel(wanted.name)
             if given.unit != wanted.unit:
                 raise SchemaError(
                     f"{self.modality}: {taker} takes channel {wanted}, {given_by} gives {given}. "
-                    "Convert it with an adapter: see data.adapters in docs/data.md."
+                    f"{_adapter_hint(self.modality)}"
                 )
         return [self.names.index(channel.name) for channel in required]
 
@@ -125,6 +125,10 @@ class Schema:
             for c in data["channels"]
         )
         return cls(data["modality"], tuple(data["axes"]), channels, data["dtype"])
+
+
+def _adapter_hint(modality: str) -> str:
+    return f"An adapter may make it: data.adapters.{modality}=NAME (`zoo list adapters`)."
 
 
 def _check_channel(values: Array, channel: Channel, where: str) -> None:

@@ -1,5 +1,8 @@
 """Results as a table on the screen, JSON and pictures in the run folder."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +27,10 @@ def report(evaluation: "Evaluation", folder: Path) -> None:
 
 
 def next_lines(lines: list[str]) -> None:
-    """Print what can be typed next."""
+    """Print what can be typed next, first of all how to get `zoo` on the path."""
     console().print("\nnext:", highlight=False)
+    folder = Path(sys.executable).parent
+    if shutil.which("zoo") is None and (folder / "activate").is_file():
+        lines = [f"source {os.path.relpath(folder / 'activate')}", *lines]
     for line in lines:
         console().print(f"  {line}", highlight=False, markup=False)

@@ -44,13 +44,12 @@ def run(argv: Sequence[str]) -> int:
         )
     name = str(trained.folder) if is_path(str(trained.folder)) else f"./{trained.folder}"
     folder = shlex.quote(name)
-    code = f"import zoo; print(zoo.load({name!r}).schemas)"
     next_lines(
         [
             f"zoo eval model={folder}",
             f"zoo embed model={folder} out=embeddings.parquet",
             f"zoo info {folder}",
-            f"python -c {shlex.quote(code)}",
+            f'python -c "import zoo; print(zoo.load({name!r}).modalities)"',
             f"tensorboard --logdir {folder}",
         ]
     )

@@ -193,6 +193,12 @@ class StarFolder(Dataset):
         for name in self.units:
             if name not in known:
                 raise DataError(f"units names {name!r}, which is not there. {suggest(name, known)}")
+        for value in ("photometry.flux", "photometry.magnitude"):
+            if len({value, f"{value}_error"} & set(self.units)) == 1:
+                raise DataError(
+                    f"units must name both {value} and {value}_error: one alone would leave the "
+                    "other on another scale."
+                )
 
     def _read_star(self, modality: str, path: Path) -> Array:
         table = read_table(path)

@@ -107,14 +107,17 @@ def test_magnitudes_need_the_adapter(tmp_path: Path) -> None:
 def test_units_of_the_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
     write(tmp_path)
     plain = StarFolder(str(tmp_path))
-    told = StarFolder(str(tmp_path), units={"photometry.flux": "uJy", "metadata.teff": "K"})
+    both = {"photometry.flux": "uJy", "photometry.flux_error": "uJy"}
+    told = StarFolder(str(tmp_path), units={**both, "metadata.teff": "K"})
     np.testing.assert_allclose(
-        told[0]["photometry"][:, 1], plain[0]["photometry"][:, 1] / 1000, rtol=1e-12
+        told[0]["photometry"][:, 1:], plain[0]["photometry"][:, 1:] / 1000, rtol=1e-12
     )
     assert told.schemas["metadata"].channel("teff").unit == "K"
     assert told.fingerprint != plain.fingerprint
     with pytest.raises(DataError, match=r"'photometry.flx'.*Did you mean 'photometry.flux'"):
         StarFolder(str(tmp_path), units={"photometry.flx": "uJy"})
+    with pytest.raises(DataError, match="one alone would leave the other"):
+        StarFolder(str(tmp_path), units={"photometry.flux": "uJy"})
 
 
 def test_splits_and_groups(tmp_path: Path) -> None:
