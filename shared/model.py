@@ -102,11 +102,15 @@ class Model(nn.Module):
         return nn.functional.normalize(projected.float(), dim=-1)
 
     def fingerprint(self) -> str:
-        """Revision of these very weights and their preprocessing, 16 hex digits."""
-        tensors = dict(self.state_dict())
-        states = json.dumps({m: p.state() for m, p in self.preprocessors.items()}, sort_keys=True)
-        code = torch.frombuffer(bytearray(states.encode()), dtype=torch.uint8)
-        return tensors_fingerprint({**tensors, "preprocessing": code})
+        """Revision of these very weights, architecture and preprocessing, 16 hex digits."""
+        settings = {
+            "config": self.config.to_dict(),
+            "schemas": {m: s.to_dict() for m, s in self.schemas.items()},
+            "states": {m: p.state() for m, p in self.preprocessors.items()},
+        }
+        text = json.dumps(settings, sort_keys=True).encode()
+        tensors = {**self.state_dict(), "": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        return tensors_fingerprint(tensors)
 
     @torch.inference_mode()
     def embed_batch(

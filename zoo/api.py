@@ -58,6 +58,9 @@ def train_config(overrides: Sequence[str]) -> TrainConfig:
     data = compose_config("train", overrides)
     config = typed(TrainConfig, data)
     check_usable(config.domain)
+    if isinstance(root := config.data.get("root"), str):
+        # the run is evaluated and resumed from other folders too
+        config.data["root"] = str(Path(root).expanduser().absolute())
     return config
 
 

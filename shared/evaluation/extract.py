@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,10 +69,12 @@ def extract(
     modalities = embedder.modalities(dataset.schemas)
     path = None
     if cache is not None and embedder.revision:
-        key = f"{embedder.revision}|{dataset.fingerprint}|{','.join(modalities)}"
+        parts = (version("domain-zoo"), embedder.revision, dataset.fingerprint, *modalities)
+        key = "|".join(parts)
         path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
         if path.is_file():
-            return EmbeddingSet.load(path)
+            # the same weights may go by another name now
+            return replace(EmbeddingSet.load(path), model=embedder.name)
 
     def embed(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[Vectors | None]]:
         return {m: _embed_present(embedder, m, raws, dataset.schemas[m]) for m in modalities}

@@ -41,7 +41,10 @@ def error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["train", "domain=astro", "trainer.device=cuda:77"], ["device=cuda:77", "zoo doctor"]),
         (["train", "domain=astro", "trainer.precision=half"], ["'half'", "bfloat16"]),
         (["train", "domain=astro", "data=star_folder"], ["data.root=VALUE"]),
-        (["train", "domain=astro", "data=star_folder", "data.root=./no"], ["no such folder", "root="]),
+        (
+            ["train", "domain=astro", "data=star_folder", "data.root=./no"],
+            ["no such folder", "root="],
+        ),
         (["train", "domain=astro", "+data.sise=3"], ["data", "'sise'", "n_stars"]),
         (["train", "domain=astro", "data.adapters.photometry=ab"], ["no adapter 'ab'"]),
         (
