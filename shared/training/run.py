@@ -66,6 +66,24 @@ class TrainedRun:
     is_main: bool
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training.
+
+    Attributes:
+        folder: The run folder.
+        can_resume: Whether it has a checkpoint to go on from.
+    """
+
+    def __init__(self, folder: Path, can_resume: bool) -> None:
+        super().__init__()
+        self.folder, self.can_resume = folder, can_resume
+
+    def __str__(self) -> str:
+        if self.can_resume:
+            return f"interrupted; go on with: zoo train resume={self.folder}"
+        return f"interrupted before the first checkpoint; {self.folder} cannot be resumed"
+
+
 def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
     """Modalities to train: those asked for, or those that both model and data have.
 
@@ -172,12 +190,16 @@ def train(
         folder / "checkpoints", config.selection, config.trainer.checkpoint_every_n_steps
     )
     trainer = _build_trainer(config, folder, checkpoints, dataset, console, resume)
-    trainer.fit(
-        module,
-        datamodule=loaders,
-        ckpt_path=str(checkpoints.last) if resume else None,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            module,
+            datamodule=loaders,
+            ckpt_path=str(checkpoints.last) if resume else None,
+            weights_only=True,
+        )
+    except SystemExit as error:
+        # what Lightning makes of Ctrl-C
+        raise Interrupted(folder, checkpoints.last.exists()) from error
     if checkpoints.best.exists():
         best = read_tensors(checkpoints.best)
         load_strictly(runner.model, best, str(checkpoints.best))

@@ -105,6 +105,22 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps:
     assert metrics(folder) == metrics(run)
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: zoo train resume={folder}" in told
+    assert "Traceback" not in told
+
+
 def test_resume_refuses_what_it_cannot_continue(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

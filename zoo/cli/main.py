@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"zoo: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("zoo: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"zoo: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader (such as `head`) has gone; keep Python from complaining at exit
