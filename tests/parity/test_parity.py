@@ -97,10 +97,21 @@ def astrom3_loss(case: Any) -> dict[str, Tensor]:
     return found | gradients | {"loss": output.loss, "correct": correct}
 
 
+def prep_spectra(case: Any) -> dict[str, Tensor]:
+    schema = plugins().registries.datasets.get("simulated_variable_stars").schemas["spectra"]
+    # upstream takes spectra however little of the grid they cover
+    prepare = plugins().registries.preprocessors.build(
+        "spectrum", "parity", schema, min_coverage=0.0
+    )
+    raw = case.tensors("inputs")["spectrum"].double().numpy()
+    return {"spectra": torch.from_numpy(prepare(raw)["values"])}
+
+
 ADAPTERS: dict[tuple[str, str], Adapter] = {
     ("astrom3", "galspecnet"): galspecnet,
     ("astrom3", "metamodel"): metamodel,
     ("astrom3", "loss"): astrom3_loss,
+    ("astrom3", "prep_spectra"): prep_spectra,
 }
 
 
