@@ -177,8 +177,16 @@ class ZooEmbedder:
                 f"{self.name} takes {', '.join(self._model.modalities)}; the data give "
                 f"{', '.join(schemas)}: nothing in common."
             )
+        fitting, problems = [], []
         for modality in both:
-            self._positions(modality, schemas[modality])
+            try:
+                self._positions(modality, schemas[modality])
+                fitting.append(modality)
+            except SchemaError as error:
+                problems.append(str(error))
+        if problems:
+            hint = f" Or leave it out: modalities=[{','.join(fitting)}]." if fitting else ""
+            raise SchemaError(f"{' '.join(problems)}{hint}")
         return both
 
     def embed(self, modality: str, raws: Sequence[Any], schema: Schema) -> Vectors:
