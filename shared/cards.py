@@ -22,9 +22,9 @@ def render_card(model: "Model", dataset: Dataset, config: "TrainConfig", best_ep
 library_name: domain-zoo
 tags: [{config.domain}, {", ".join(model.modalities)}]
 ---
-# {config.model["name"]}, trained on {dataset.name}
+# {config.model["name"]}, trained on {dataset.title}
 
-Trained by `zoo train domain={config.domain}` on the {kind} `{dataset.name}`
+Trained by `zoo train domain={config.domain}` on the {kind} `{dataset.title}`
 (fingerprint `{dataset.fingerprint}`), {len(dataset.indices("train"))} samples, seed {config.seed},
 objectives {objectives}; the weights are those of epoch {best_epoch} of
 {config.trainer.max_epochs}. {parameters:,} parameters, float32.

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.encoders.base import Embedding, Encoder
-from shared.errors import ConfigError, SchemaError, UnknownNameError, WeightsError, suggest
+from shared.errors import (
+    ConfigError,
+    DataError,
+    SchemaError,
+    UnknownNameError,
+    WeightsError,
+    suggest,
+)
 from shared.files import atomic_path, write_json
 from shared.model_config import ModelConfig, read_model_json
 from shared.preprocess import Preprocessor
@@ -23,6 +30,7 @@ from shared.weights import load_strictly, read_tensors, tensors_fingerprint, wri
 FORMAT = 1
 Precision = Literal["float32", "bfloat16"]
 Output = Literal["projected", "pooled"]
+OUTPUTS = ("projected", "pooled")
 
 
 class Model(nn.Module):
@@ -153,6 +161,10 @@ class Model(nn.Module):
         """
         if not raw:
             raise ConfigError(f"embed: give at least one of {', '.join(self.modalities)}.")
+        if output not in OUTPUTS:
+            raise ConfigError(f"output={output!r}. {suggest(output, OUTPUTS)}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
         self.to(resolve_device(device))
         was_training = self.training
         self.eval()
@@ -174,9 +186,11 @@ class Model(nn.Module):
             )
         preprocessor, schema = self.preprocessors[modality], self.schemas[modality]
         inputs = value if isinstance(value, list | tuple) else [value]
+        if not inputs:
+            raise DataError(f"embed: {modality} is an empty list.")
         prepared = []
         for number, item in enumerate(inputs):
-            array = as_array(item, schema)
+            array = as_array(item, schema, f"input {number}")
             schema.check(array, f"input {number}")
             prepared.append(preprocessor.crop(preprocessor(array), None))
         parts = [
@@ -228,16 +242,37 @@ class Model(nn.Module):
             WeightsError: The folder is not a whole model folder, or the tensors do not fit.
             UnknownNameError: A modality or a part that does not exist here.
         """
+        try:
+            model, chosen = cls._from_json(folder, registries, encoders)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"{folder}: config.json and schema.json are damaged or do not belong together "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        prefixes = None
+        if encoders is not None:
+            towers = [f"{part}.{m}." for m in chosen for part in ("encoders", "heads")]
+            prefixes = [*towers, "scalars."]
+        path = folder / "model.safetensors"
+        load_strictly(model, read_tensors(path, prefixes), str(path))
+        return model.eval()
+
+    @classmethod
+    def _from_json(
+        cls, folder: Path, registries: Registries, encoders: Sequence[str] | None
+    ) -> tuple["Model", tuple[str, ...]]:
+        """The model with fresh weights and fitted preprocessing, and its modalities."""
         config = read_model_json(folder, "config.json")
         schemas = {
             m: Schema.from_dict(s) for m, s in read_model_json(folder, "schema.json").items()
         }
-        if config.get("format") != FORMAT:
+        if config.pop("format", None) != FORMAT:
             raise WeightsError(
-                f"{folder / 'config.json'} has format {config.get('format')!r}; this version of "
-                f"zoo reads {FORMAT}."
+                f"{folder / 'config.json'} has another format; this version of zoo reads {FORMAT}."
             )
-        chosen = tuple(config["modalities"]) if encoders is None else tuple(encoders)
+        chosen = tuple(config["modalities"]) if encoders is None else tuple(dict.fromkeys(encoders))
+        if not chosen:
+            raise ConfigError("encoders is empty: name at least one modality, or leave it out.")
         for modality in chosen:
             if modality not in config["modalities"]:
                 raise UnknownNameError(
@@ -246,17 +281,11 @@ class Model(nn.Module):
                 )
         states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
         config["modalities"] = {m: config["modalities"][m] for m in chosen}
-        scalars = dict.fromkeys(config["scalars"], 0.0)
+        scalars = dict.fromkeys(config.pop("scalars"), 0.0)
         model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)
         for modality, state in states.items():
             model.preprocessors[modality].load_state(state)
-        prefixes = None
-        if encoders is not None:
-            towers = [f"{part}.{m}." for m in chosen for part in ("encoders", "heads")]
-            prefixes = [*towers, "scalars."]
-        path = folder / "model.safetensors"
-        load_strictly(model, read_tensors(path, prefixes), str(path))
-        return model.eval()
+        return model, chosen
 
 
 def resolve_device(device: str) -> torch.device:
@@ -290,16 +319,22 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def as_array(value: Any, schema: Schema) -> Any:
+def as_array(value: Any, schema: Schema, where: str) -> Any:
     """A raw input in the channel order of a schema; mappings and tables are stacked by name.
 
     Raises:
-        SchemaError: A table lacks a channel.
+        SchemaError: A table lacks a channel, or has it in another unit.
+        DataError: Values are masked, complex or no numbers.
     """
-    if isinstance(value, str | np.ndarray) or not schema.channels:
+    if isinstance(value, str) or not schema.channels:
         return value
     if not hasattr(value, "keys"):
-        return np.asarray(value, dtype=schema.dtype)
+        if getattr(value, "unit", None) is not None:
+            raise SchemaError(
+                f"{where}: {schema.modality} is an array with one unit ({value.unit}); give a "
+                f"table of the columns {', '.join(map(str, schema.channels))}."
+            )
+        return _numbers(value, schema, f"{where}: {schema.modality}")
     names = list(value.keys())
     for channel in schema.channels:
         if channel.name not in names:
@@ -307,8 +342,31 @@ def as_array(value: Any, schema: Schema) -> Any:
                 f"{schema.modality}: the input lacks channel {channel}. "
                 f"{suggest(channel.name, names)}"
             )
-    columns = [np.asarray(value[name], dtype=schema.dtype) for name in schema.names]
+    columns = []
+    for channel in schema.channels:
+        column, unit = value[channel.name], getattr(value[channel.name], "unit", None)
+        if unit is not None and str(unit).replace(" ", "") != channel.unit:
+            raise SchemaError(
+                f"{where}: {schema.modality}: column {channel.name} is in {unit}, the model takes "
+                f"{channel}. Convert it first, such as by table[{channel.name!r}].to(…)."
+            )
+        columns.append(_numbers(column, schema, f"{where}: {schema.modality}: {channel.name}"))
+    if len({column.shape for column in columns}) > 1:
+        raise DataError(f"{where}: the columns of {schema.modality} differ in length.")
     return np.stack(columns, axis=-1)
+
+
+def _numbers(value: Any, schema: Schema, where: str) -> NDArray[Any]:
+    """Plain numbers of the schema's dtype; never what hides under a mask."""
+    if np.ma.is_masked(value):
+        raise DataError(f"{where} has masked values. Remove these rows.")
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"it holds {array.dtype}")
+        return array.astype(schema.dtype, copy=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} is no array of real numbers: {error}.") from error
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

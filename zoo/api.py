@@ -125,6 +125,8 @@ def embed(
     Raises:
         ZooError: In anything the arguments name.
     """
+    if "out" in options:
+        raise ConfigError("zoo.embed returns the embeddings: save them by .save(path).")
     name = model if isinstance(model, str) else "model"
     config = typed(EmbedConfig, {"model": name, **options})
     source = _open(model, config)
@@ -153,10 +155,16 @@ def evaluate(
     from shared.evaluation.extract import simple_features
     from shared.evaluation.run import evaluate_arrays
 
+    for option in ("model", "data", "embeddings"):
+        if option in options:
+            raise ConfigError(f"{option} is the first or second argument of zoo.evaluate.")
     config = typed(EvalConfig, options)
     if isinstance(model, EmbeddingSet):
+        for option in ("weights", "output", "device", "precision"):
+            if option in options:
+                raise ConfigError(f"{option} says how to embed; these are embeddings already.")
         evaluator = _evaluator(config.evaluator, None)
-        embeddings, simple = model, None
+        embeddings, simple = model.select(config.modalities), None
     else:
         source = _open(model, config)
         samples = _resolve_data(data, source)
@@ -177,9 +185,14 @@ def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
     from shared.evaluation.extract import ZooEmbedder
     from shared.model import Model
 
-    options = (config.output, config.device, config.precision)
+    options = (config.output, config.device, config.precision, config.modalities)
+    if not isinstance(model, str) and config.weights is not None:
+        raise ConfigError("weights=… goes with a name: an object has its weights.")
     if isinstance(model, Model):
-        return _Source(ZooEmbedder(model, model.config.name, *options), None, None)
+        domain = _domain_of(model)
+        return _Source(ZooEmbedder(model, model.config.name, *options), domain, None)
+    if isinstance(model, Path):
+        model = f"{model}/"
     from shared.evaluation.foreign import callable_embedder, foreign_embedder, is_foreign
 
     modality = config.modalities[0] if config.modalities else None
@@ -203,6 +216,13 @@ def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
     entry, _ = find_model(model)
     origin = plugins().registries.models.entry(model.partition(":")[0]).origin
     return _Source(embedder, origin.split()[1], {"name": entry.dataset})
+
+
+def _domain_of(model: "Model") -> str | None:
+    """The domain that registered the first encoder of a model."""
+    part = next(iter(model.config.modalities.values())).encoder
+    domain = plugins().registries.encoders.entry(part["name"]).origin.split()
+    return domain[1] if domain[0] == "domain" else None
 
 
 def _run_behind(folder: Path) -> dict[str, Any]:
@@ -254,8 +274,9 @@ def evaluate_config(config: EvalConfig) -> "Evaluation":
     """`evaluate` with the typed config of `zoo eval`."""
     from shared.evaluation.embedding_set import EmbeddingSet
 
-    options = asdict(config)
-    model, data, file = (options.pop(key) for key in ("model", "data", "embeddings"))
+    given = EvalConfig()
+    options = {k: v for k, v in asdict(config).items() if v != getattr(given, k)}
+    model, data, file = (options.pop(key, None) for key in ("model", "data", "embeddings"))
     if (model is None) == (file is None):
         raise ConfigError("zoo eval takes model=NAME or embeddings=FILE, one of the two.")
     if file is not None:

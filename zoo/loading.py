@@ -25,7 +25,7 @@ def is_path(name: str) -> bool:
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     weights: str | Path | None = None,
     encoders: Sequence[str] | None = None,
@@ -46,10 +46,10 @@ def load(
         WeightsError: No weights to be had (the message says what to do), or a folder that is not
             whole or does not fit.
     """
-    if is_path(name):
+    if isinstance(name, Path) or is_path(name):
         if weights is not None:
             raise WeightsError(f"{name} is a model folder: it has its weights, drop weights=…")
-        return _load_folder(model_folder(Path(name)), encoders)
+        return _load_folder(model_folder(Path(name).expanduser()), encoders)
     entry, variant = find_model(name)
     if weights == "random":
         return _random(entry, variant, encoders, seed)
@@ -150,9 +150,9 @@ def _fetch(name: str, entry: ModelEntry, variant: str) -> Path:
             f"{family}:{variant} is not in the cache and ZOO_OFFLINE forbids the network. Fetch "
             f"{source.repo} elsewhere and put its files into {folder}. {train}"
         )
-    from huggingface_hub import snapshot_download
-
     try:
+        from huggingface_hub import snapshot_download
+
         snapshot_download(
             source.repo,
             revision=source.revision or None,

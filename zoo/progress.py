@@ -1,5 +1,7 @@
 """Progress bars with an ETA on a terminal; silence elsewhere."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -13,7 +15,14 @@ def console() -> "Console":
     """Where everything a person reads is printed."""
     from rich.console import Console
 
-    return Console(soft_wrap=True)
+    class Patient(Console):
+        """Goes on working when its reader, such as `head`, has gone."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return Patient(soft_wrap=True)
 
 
 def rows_progress(rows: Sequence[int], what: str) -> Iterable[int]:

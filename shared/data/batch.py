@@ -62,7 +62,7 @@ def collate(
     """Join samples to a batch.
 
     Args:
-        samples: At least one.
+        samples: Those of the batch; possibly none.
         preprocessors: By modality; each pads its own.
         templates: By modality, one prepared sample, which gives the shapes of a batch in which no
             sample has the modality.
@@ -77,8 +77,12 @@ def collate(
             inputs[modality] = {name: tensor[:0] for name, tensor in empty.items()}
     return Batch(
         inputs,
-        {m: torch.tensor([m in s.inputs for s in samples]) for m in preprocessors},
-        torch.tensor([s.label for s in samples]),
-        torch.tensor([s.group for s in samples]),
-        torch.tensor([s.row for s in samples]),
+        # dtypes are given, since a rank may have no sample of a last small batch
+        {
+            m: torch.tensor([m in s.inputs for s in samples], dtype=torch.bool)
+            for m in preprocessors
+        },
+        torch.tensor([s.label for s in samples], dtype=torch.int64),
+        torch.tensor([s.group for s in samples], dtype=torch.int64),
+        torch.tensor([s.row for s in samples], dtype=torch.int64),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.splits import SPLITS as SPLITS
 from shared.data.splits import assign_splits
 from shared.errors import DataError
 from shared.schema import Adapter, Schema
@@ -17,8 +18,6 @@ from shared.schema import Adapter, Schema
 Raw = Mapping[str, Any]
 """One sample: modality → raw input in the units of the dataset's schema. A modality that the
 sample lacks is not a key."""
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,15 @@ class SampleTable:
 class Dataset(ABC):
     """Samples of one or more modalities. Reads lazily: `table` is cheap, `read` opens files.
 
-    A subclass sets `name` and `schemas`, and gives `make_table` and `read`.
+    A subclass sets `name` and `schemas`, and gives `make_table`, `read` and `content_fingerprint`.
+
+    Attributes:
+        version: Of a simulator; it stands beside every figure made on its data.
+        synthetic: Whether nobody measured the data.
     """
 
     name: str
+    version: str = ""
     synthetic: bool = False
     schemas: Mapping[str, Schema]
 
@@ -62,10 +66,15 @@ class Dataset(ABC):
             DataError: The sample's file is missing, truncated or not what it should be.
         """
 
+    @abstractmethod
     def content_fingerprint(self) -> str:
         """What identifies the bytes behind the samples: a version for simulators, hashes of files
         (or sizes and times for large sets) for readers."""
-        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} version {self.version}" if self.version else self.name
 
     @cached_property
     def table(self) -> SampleTable:
@@ -138,6 +147,7 @@ class AdaptedDataset(Dataset):
                 f"{sorted(dataset.schemas)}."
             )
         self.name, self.synthetic = dataset.name, dataset.synthetic
+        self.version = dataset.version
         self._dataset, self._adapters = dataset, adapters
         self.schemas = {
             modality: adapters[modality].convert_schema(schema) if modality in adapters else schema

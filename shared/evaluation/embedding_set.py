@@ -1,16 +1,16 @@
 """Embeddings with their ids, labels, groups and splits: what every protocol reads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import EvaluationError
+from shared.data.splits import SPLITS
+from shared.errors import EvaluationError, UnknownNameError, suggest
 
 UNKNOWN = -1
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,26 @@ class EmbeddingSet:
         for modality in modalities:
             keep = keep & self.present[modality]
         return np.flatnonzero(keep & (self.labels != UNKNOWN) if labelled else keep)
+
+    def select(self, modalities: Sequence[str] | None) -> "EmbeddingSet":
+        """Only these modalities; None: all.
+
+        Raises:
+            UnknownNameError: There is no such modality.
+        """
+        if modalities is None:
+            return self
+        for modality in modalities:
+            if modality not in self.vectors:
+                raise UnknownNameError(
+                    f"{self.dataset} has no embeddings of {modality!r}. "
+                    f"{suggest(modality, self.vectors)}"
+                )
+        return replace(
+            self,
+            vectors={m: self.vectors[m] for m in modalities},
+            present={m: self.present[m] for m in modalities},
+        )
 
     def save(self, path: str | Path) -> None:
         """Write `.npz` or `.parquet`, by the suffix; atomically.

@@ -1,6 +1,7 @@
 """Embeddings of a whole dataset, extracted once and cached."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from shared.data.dataset import Dataset
 from shared.data.prepared import Progress, silent
-from shared.errors import DataError, SchemaError
+from shared.errors import DataError, EvaluationError, SchemaError, UnknownNameError, suggest
 from shared.evaluation.embedding_set import EmbeddingSet
 from shared.evaluation.evaluator import Evaluator
 from shared.schema import Schema
+
+_log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.floating[Any]]
 
@@ -72,9 +75,9 @@ def extract(
         parts = (version("domain-zoo"), embedder.revision, dataset.fingerprint, *modalities)
         key = "|".join(parts)
         path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-        if path.is_file():
+        if (found := _cached(path)) is not None:
             # the same weights may go by another name now
-            return replace(EmbeddingSet.load(path), model=embedder.name)
+            return replace(found, model=embedder.name)
 
     def embed(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[Vectors | None]]:
         return {m: _embed_present(embedder, m, raws, dataset.schemas[m]) for m in modalities}
@@ -82,8 +85,19 @@ def extract(
     rows = _collect(dataset, modalities, embed, batch_size, progress, f"embedding {dataset.name}")
     embeddings = _assemble(dataset, rows, embedder.name)
     if path is not None:
-        embeddings.save(path)
+        try:
+            embeddings.save(path)
+        except DataError as error:
+            _log.warning("embeddings are not cached: %s", error)
     return embeddings
+
+
+def _cached(path: Path) -> EmbeddingSet | None:
+    """What the cache holds; a damaged entry is as good as none."""
+    try:
+        return EmbeddingSet.load(path) if path.is_file() else None
+    except EvaluationError:
+        return None
 
 
 def simple_features(
@@ -155,7 +169,7 @@ def _assemble(
         classes=dataset.classes,
         splits=dataset.splits,
         groups=dataset.groups,
-        dataset=dataset.name,
+        dataset=dataset.title,
         model=name,
         synthetic=dataset.synthetic,
         fingerprint=dataset.fingerprint,
@@ -165,16 +179,31 @@ def _assemble(
 class ZooEmbedder:
     """A zoo model as an embedder: selects the channels it takes from what the dataset gives."""
 
-    def __init__(self, model: Any, name: str, output: str, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        output: str,
+        device: str,
+        precision: str,
+        chosen: Sequence[str] | None = None,
+    ) -> None:
+        """`chosen`: modalities to embed; None: all that model and data share."""
         self.name, self._model = name, model
+        self._modalities = tuple(model.modalities if chosen is None else chosen)
+        for modality in self._modalities:
+            if modality not in model.modalities:
+                raise UnknownNameError(
+                    f"{name} has no modality {modality!r}. {suggest(modality, model.modalities)}"
+                )
         self._options = {"output": output, "device": device, "precision": precision}
         self.revision = f"{model.fingerprint()}|{output}|{precision}"
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
-        both = tuple(m for m in self._model.modalities if m in schemas)
+        both = tuple(m for m in self._modalities if m in schemas)
         if not both:
             raise SchemaError(
-                f"{self.name} takes {', '.join(self._model.modalities)}; the data give "
+                f"{self.name} is to embed {', '.join(self._modalities)}; the data give "
                 f"{', '.join(schemas)}: nothing in common."
             )
         fitting, problems = [], []

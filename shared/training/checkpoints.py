@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from shared.errors import ConfigError, DataError, suggest
+from shared.errors import ConfigError, DataError, WeightsError, suggest
 from shared.files import atomic_path
 from shared.training.config import SelectionConfig
 from shared.weights import write_tensors
@@ -25,13 +25,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_path(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:
+        except (DataError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError with the OSError as its context
-            cause = error if isinstance(error, OSError) else error.__context__
+            cause = error if isinstance(error, DataError) else error.__context__ or error
             raise DataError(
-                f"The checkpoint {path} could not be written: {cause or error}. The previous "
+                f"The checkpoint {path} could not be written: {cause} The previous "
                 "checkpoint is whole; free space and continue with `zoo train resume=…`."
             ) from error
+
+
+def saved_step(path: Path) -> int:
+    """The optimiser steps behind a resume checkpoint.
+
+    Raises:
+        WeightsError: It is damaged.
+    """
+    try:
+        return int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise WeightsError(
+            f"{path} is damaged ({type(error).__name__}: {str(error).splitlines()[0]}). The best "
+            f"weights so far may be in {path.parent}; start the run anew to continue."
+        ) from error
 
 
 class Checkpoints(pl.Callback):

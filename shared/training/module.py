@@ -85,10 +85,13 @@ class PretrainModule(pl.LightningModule):
             values[f"train/{name}"] = float(value.detach())
         for logger in self.loggers:
             logger.log_metrics(values, self.global_step)
-        if not np.isfinite(values["train/loss"]):
+        self._check_finite(values["train/loss"])
+
+    def _check_finite(self, loss: float) -> None:
+        if not np.isfinite(loss):
             raise ConfigError(
-                f"The loss is {values['train/loss']} at step {self.global_step}: training has "
-                "diverged. Lower optimizer.lr, or set trainer.gradient_clip_norm."
+                f"The loss is {loss} at step {self.global_step}: training has diverged. Lower "
+                "optimizer.lr, or set trainer.gradient_clip_norm."
             )
 
     def on_validation_epoch_start(self) -> None:
@@ -106,6 +109,8 @@ class PretrainModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         means = self._validation.means()
         loss = sum(means.get(name, 0.0) * weight for name, weight in self._term_weights.items())
+        # before any weights are kept: not every step's loss is looked at
+        self._check_finite(loss)
         values = {"val/loss": loss, **{f"val/{name}": mean for name, mean in means.items()}}
         for name, value in values.items():
             self.log(name, value, logger=False)

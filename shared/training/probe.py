@@ -45,6 +45,8 @@ class OnlineProbe(pl.Callback):
         self._hits = {m: torch.zeros(2, self.num_classes) for m in self._products}
         self._solutions = {}
         for modality, (gram, cross) in self._products.items():
+            if not gram.any():  # no labelled sample of the epoch had the modality
+                continue
             ridge = self.RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
             self._solutions[modality] = torch.linalg.solve(gram + ridge, cross)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -29,7 +31,7 @@ from shared.model import Model, resolve_device
 from shared.model_config import ModelConfig
 from shared.objectives.base import Objective
 from shared.registry import Registries
-from shared.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from shared.training.checkpoints import AtomicCheckpointIO, Checkpoints, saved_step
 from shared.training.config import TrainConfig
 from shared.training.loader import CountedLoader
 from shared.training.logs import MetricsCSV
@@ -80,7 +82,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         if self.can_resume:
-            return f"interrupted; go on with: zoo train resume={self.folder}"
+            return f"interrupted; go on with: zoo train resume={shlex.quote(str(self.folder))}"
         return f"interrupted before the first checkpoint; {self.folder} cannot be resumed"
 
 
@@ -161,16 +163,17 @@ def train(
     _check_choices(config, registries)
     dataset = build_dataset(config.data, registries)
     runner = build_runner(config, dataset, registries)
-    splits = {split: dataset.indices(split) for split in ("train", "val")}
-    for split, rows in splits.items():
-        if len(rows) == 0:
+    splits = {split: dataset.indices(split) for split in ("train", "val", "test")}
+    for split in ("train", "val"):
+        if len(splits[split]) == 0:
             raise DataError(f"{dataset.name} has no sample in the {split} split.")
     data = PreparedDataset(
         dataset, runner.model.preprocessors, config.seed, config.loader.in_memory
     )
     _announce(config, dataset, runner.model, console)
     data.fit_preprocessors(splits["train"].tolist(), progress)
-    data.load([*splits["train"].tolist(), *splits["val"].tolist()], progress)
+    # a sample that cannot be read speaks now, also one that is only judged at the end
+    data.load(sorted(np.concatenate(list(splits.values())).tolist()), progress)
 
     loaders = _Loaders(config, data, splits)
     guard = {
@@ -226,13 +229,29 @@ def _check_choices(config: TrainConfig, registries: Registries) -> None:
     for key, number in (
         ("loader.batch_size", config.loader.batch_size),
         ("trainer.max_epochs", config.trainer.max_epochs),
+        ("trainer.devices", config.trainer.devices),
+        ("trainer.num_nodes", config.trainer.num_nodes),
         ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
     ):
         if number < 1:
             raise ConfigError(f"{key}={number} must be at least 1.")
+    ranges = {
+        "seed": config.seed >= 0,
+        "loader.num_workers": config.loader.num_workers >= 0,
+        "optimizer.lr": config.optimizer.lr >= 0,
+        "optimizer.weight_decay": config.optimizer.weight_decay >= 0,
+        "optimizer.betas": _are_betas(config.optimizer.betas),
+    }
+    for key, good in ranges.items():
+        if not good:
+            raise ConfigError(f"{key} is out of range: see `zoo train --dry-run`.")
     resolve_device(config.trainer.device)
     if config.evaluator is not None:
         registries.evaluators.entry(config.evaluator)
+
+
+def _are_betas(betas: Sequence[float]) -> bool:
+    return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
 
 
 class _Loaders(pl.LightningDataModule):
@@ -294,7 +313,7 @@ def _build_trainer(
     metrics = MetricsCSV(folder / "metrics.csv")
     step = None
     if resume:
-        step = int(torch.load(checkpoints.last, weights_only=True)["global_step"])
+        step = saved_step(checkpoints.last)
         metrics.rewind(step)
     callbacks: list[pl.Callback] = []
     if config.online_probe and len(dataset.classes) > 1:
@@ -332,7 +351,7 @@ def _build_trainer(
 
 def _announce(config: TrainConfig, dataset: Dataset, model: Model, console: Console) -> None:
     kind = "synthetic data" if dataset.synthetic else "data"
-    console.print(f"{kind} [bold]{dataset.name}[/]: {len(dataset)} samples", highlight=False)
+    console.print(f"{kind} [bold]{dataset.title}[/]: {len(dataset)} samples", highlight=False)
     counts = ", ".join(f"{s} {len(dataset.indices(s))}" for s in ("train", "val", "test"))
     console.print(f"splits: {counts}; fingerprint {dataset.fingerprint}", highlight=False)
     parameters = sum(p.numel() for p in model.parameters())
@@ -348,13 +367,12 @@ def _announce(config: TrainConfig, dataset: Dataset, model: Model, console: Cons
 
 def _record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:
     """Write what it takes to make the run again."""
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "config.yaml") as temporary:
         OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
     write_json(
         folder / "environment.json",
         {
-            "dataset": dataset.name,
+            "dataset": dataset.title,
             "data_fingerprint": dataset.fingerprint,
             "synthetic": dataset.synthetic,
             "seed": config.seed,

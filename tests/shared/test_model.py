@@ -127,7 +127,7 @@ def test_wrong_folders(folder: Path, tmp_path: Path) -> None:
         zoo.load(str(tmp_path / "empty"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(WeightsError, match="format 99"):
+    with pytest.raises(WeightsError, match="another format"):
         zoo.load(str(folder))
     (folder / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="damaged"):

@@ -90,7 +90,8 @@ def _folders() -> list[tuple[str, str]]:
     home = zoo_home()
     existing = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(existing).free / 2**30
-    writable = "writable" if os.access(existing, os.W_OK) else "NOT writable: set ZOO_HOME"
+    good = existing.is_dir() and os.access(existing, os.W_OK)
+    writable = "writable" if good else "NOT a writable folder: set ZOO_HOME"
     return [
         ("ZOO_HOME (weights, embeddings)", f"{home} ({writable}, {free:.0f} GiB free)"),
         ("ZOO_OFFLINE", "yes: no network is asked" if offline() else "no"),

@@ -30,9 +30,12 @@ def run(argv: Sequence[str]) -> int:
     out = Path(config.out)
     if out.suffix not in (".parquet", ".npz"):
         raise ConfigError(f"out={config.out}: the suffix must be .parquet or .npz.")
+    from shared.files import make_folder
     from zoo.api import embed
 
+    make_folder(out.parent)
     settings = asdict(config)
+    del settings["out"]
     embeddings = embed(settings.pop("model"), settings.pop("data"), **settings)
     embeddings.save(out)
     widths = ", ".join(

@@ -30,16 +30,18 @@ def run(argv: Sequence[str]) -> int:
         return typed(EvalConfig, compose_config("eval", overrides))
 
     if options.multirun:
-        return run_sweep("eval", options.overrides, check)
+        return run_sweep("eval", options.overrides, check, options.dry_run)
     config = check(options.overrides)
     if options.dry_run:
         print_config(asdict(config))
         return 0
+    from shared.files import make_folder
     from zoo.api import evaluate_config, new_folder
     from zoo.cli.report import report
 
     judged = config.model or config.embeddings or ""
     name = Path(judged).stem.replace(":", "-")
     folder = new_folder(config.run_folder, f"eval-{name}")
+    make_folder(folder.parent)
     report(evaluate_config(config), folder)
     return 0

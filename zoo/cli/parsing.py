@@ -1,6 +1,7 @@
 """What the verbs with overrides share: parser, dry run, sweeps."""
 
 import argparse
+import shlex
 import subprocess
 import sys
 import time
@@ -36,24 +37,38 @@ def print_config(data: object) -> None:
     print(OmegaConf.to_yaml(OmegaConf.create(data)), end="")  # type: ignore[call-overload]
 
 
-def run_sweep(verb: str, overrides: Sequence[str], check: Callable[[Sequence[str]], object]) -> int:
+def run_sweep(
+    verb: str,
+    overrides: Sequence[str],
+    check: Callable[[Sequence[str]], object],
+    dry_run: bool,
+) -> int:
     """Check every job, then run each in a process of its own.
 
     Args:
         verb: `train` or `eval`.
         overrides: With `KEY=A,B`.
         check: Raises on a wrong job, before any runs.
+        dry_run: Only print the commands.
 
     Returns:
         0 when all succeeded, else 1.
     """
     from rich.table import Table
 
+    from shared.errors import ConfigError
     from zoo.config import sweep_jobs
 
+    for key in ("run_folder", "resume"):
+        if any(o.startswith(f"{key}=") for o in overrides):
+            raise ConfigError(f"{key}=… does not go with -m: every run gets a folder of its own.")
     jobs = sweep_jobs(overrides)
     for job in jobs:
         check(job)
+    if dry_run:
+        for job in jobs:
+            print(" ".join(("zoo", verb, *map(shlex.quote, job))))
+        return 0
     folder = f"runs/sweep-{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
     table = Table(title=f"{len(jobs)} runs")
     for column in ("settings", "folder", "exit code"):

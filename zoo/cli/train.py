@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
     from zoo.api import train_config
 
     if options.multirun:
-        return run_sweep("train", overrides, train_config)
+        return run_sweep("train", overrides, train_config, options.dry_run)
     config = train_config(overrides)
     if options.dry_run:
         print_config(asdict(config))

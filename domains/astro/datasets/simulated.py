@@ -81,6 +81,7 @@ class SimulatedVariableStars(Dataset):
     """
 
     name = "simulated_variable_stars"
+    version = str(VERSION)
     synthetic = True
     schemas = {"photometry": PHOTOMETRY, "spectra": SPECTRA, "metadata": METADATA}  # noqa: RUF012
 

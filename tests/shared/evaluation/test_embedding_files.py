@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shared.errors import EvaluationError
+from shared.errors import DataError, EvaluationError
 from shared.evaluation.embedding_set import EmbeddingSet
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
@@ -217,7 +217,7 @@ def test_a_failed_save_leaves_the_old_file(made_up, make_set, tmp_path, monkeypa
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="disk full"):
         make_set(n=9).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
