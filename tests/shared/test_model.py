@@ -92,6 +92,32 @@ def test_embed_says_what_is_wrong(model: Model, stars: zoo.Dataset) -> None:
         resolve_device("cuda:9")
 
 
+def test_units_and_masks_of_tables_are_held(model: Model, stars: zoo.Dataset) -> None:
+    from astropy import units
+    from astropy.table import QTable, Table
+
+    curve = stars[0]["photometry"]
+    names = ("time", "flux", "flux_error")
+    expected = model.embed(photometry=curve)
+    good = QTable(curve, names=names, units=(units.d, units.mJy, units.mJy))
+    assert np.array_equal(model.embed(photometry=good), expected)
+    wrong = QTable(curve, names=names, units=(units.hour, units.mJy, units.mJy))
+    with pytest.raises(SchemaError, match=r"column time is in h, the model takes time \[d\]"):
+        model.embed(photometry=wrong)
+    masked = Table(curve, names=names, masked=True)
+    masked["flux"].mask[3] = True
+    with pytest.raises(DataError, match="flux has masked values"):
+        model.embed(photometry=masked)
+    with pytest.raises(DataError, match="masked values"):
+        model.embed(photometry=np.ma.masked_greater(curve, curve[:, 0].min()))
+    with pytest.raises(DataError, match="no array of real numbers"):
+        model.embed(photometry=curve.astype(complex))
+    with pytest.raises(DataError, match="empty list"):
+        model.embed(photometry=[])
+    with pytest.raises(ConfigError, match="output='poled'"):
+        model.embed(photometry=curve, output="poled")  # type: ignore[arg-type]
+
+
 def test_strict_loading(folder: Path) -> None:
     path = folder / "model.safetensors"
     tensors = load_file(path)
@@ -129,6 +155,11 @@ def test_wrong_folders(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
     with pytest.raises(WeightsError, match="another format"):
         zoo.load(str(folder))
+    for name in ("modalities", "scalars", "embed_dim"):
+        kept = {key: value for key, value in config.items() if key != name}
+        (folder / "config.json").write_text(json.dumps(kept))
+        with pytest.raises(WeightsError, match="damaged"):
+            zoo.load(str(folder))
     (folder / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="damaged"):
         zoo.load(str(folder))

@@ -61,6 +61,11 @@ def error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["train", "domain=astro", "~seed"], ["cannot be removed"]),
         (["train", "domain=astro", "model=star-clip/smal"], ["Did you mean 'star-clip/small'"]),
         (["train", "domain=astro", "loader.batch_size=0"], ["at least 1"]),
+        (["train", "domain=astro", "optimizer.lr=-1"], ["optimizer.lr is out of range"]),
+        (["train", "domain=astro", "optimizer.betas=[0.9]"], ["optimizer.betas is out of range"]),
+        (["train", "domain=astro", "seed=-1"], ["seed is out of range"]),
+        (["embed", "model=star-clip", "weights=random", "output=poled"], ["'poled'", "'pooled'"]),
+        (["embed", "model=star-clip", "weights=random", "out=/proc/x/y.npz"], ["/proc/x"]),
         (["eval"], ["model=NAME or embeddings=FILE"]),
         (["eval", "model=star-clip"], ["No weights are published", "zoo train domain=astro"]),
         (["eval", "model=star-clop"], ["no model 'star-clop'", "'star-clip'"]),
@@ -150,6 +155,18 @@ def test_sweeps_are_every_combination() -> None:
     assert ["domain=astro", "seed=1", "optimizer.lr=0.0001"] in [
         [o.replace("1e-4", "0.0001") for o in job] for job in jobs
     ]
+
+
+def test_a_dry_sweep_only_prints(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "domain=astro", "seed=0,1", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "zoo train domain=astro seed=0",
+        "zoo train domain=astro seed=1",
+    ]
+    assert not list(tmp_path.iterdir())
+    assert "folder of its own" in error(capsys, "train", "-m", "domain=astro", "run_folder=x")
 
 
 def test_a_wrong_job_stops_a_sweep_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:

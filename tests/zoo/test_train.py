@@ -105,6 +105,28 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps:
     assert metrics(folder) == metrics(run)
 
 
+def test_a_damaged_checkpoint_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    checkpoint = copy / "checkpoints" / "last.ckpt"
+    for content in (checkpoint.read_bytes()[:5000], b"no checkpoint"):
+        checkpoint.write_bytes(content)
+        assert main(["train", f"resume={copy}"]) == 2
+        assert "last.ckpt is damaged" in capsys.readouterr().err
+
+
+def test_divergence_is_told_and_keeps_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    settings = ["optimizer.lr=1e30", "trainer.log_every_n_steps=100", "optimizer.name=sgd"]
+    assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 2
+    assert "training has diverged" in capsys.readouterr().err
+    assert not (folder / "checkpoints" / "best.safetensors").exists()
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
@@ -199,5 +221,11 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
         load_file(run / "checkpoints/best.safetensors"),
         load_file(folder / "checkpoints/best.safetensors"),
     )
+    # a last batch of validation with a single sample: one rank has none
+    held_out = len(zoo.dataset("simulated_variable_stars", n_stars=90).indices("val"))
+    settings = [f"loader.batch_size={held_out - 1}", "evaluator=null"]
+    settings += ["trainer.max_epochs=1", f"run_folder={tmp_path / 'small'}"]
+    done = subprocess.run([*command, *settings], env=environment, timeout=300, check=False)
+    assert done.returncode == 0
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
