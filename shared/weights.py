@@ -1,7 +1,7 @@
 """Tensors on disk: strict reading of safetensors, and key maps from upstream's names to ours."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,11 +131,6 @@ class KeyMap:
 
 def _match(pattern: str, name: str) -> re.Match[str] | None:
     return re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), name)
-
-
-def total_parameters(modules: Iterable[nn.Module]) -> int:
-    """Number of learned values."""
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:

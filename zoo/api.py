@@ -171,13 +171,15 @@ def evaluate(
         evaluator = _evaluator(config.evaluator, source.domain)
         embeddings = _extract(source, samples, config)
         simple = simple_features(evaluator, samples, embeddings.modalities, rows_progress)
-    return evaluate_arrays(
-        embeddings,
-        protocols=config.protocols or evaluator.protocols,
-        simple_features=simple,
-        seed=config.seed,
-        n_resamples=config.n_resamples,
-    )
+    with console().status("judging") as status:
+        return evaluate_arrays(
+            embeddings,
+            protocols=config.protocols or evaluator.protocols,
+            simple_features=simple,
+            seed=config.seed,
+            n_resamples=config.n_resamples,
+            progress=lambda what, done, total: status.update(f"{what} ({done} of {total})"),
+        )
 
 
 def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -76,7 +76,6 @@ class LossOutput:
     """Terms by name; `loss` is their weighted sum."""
 
     terms: Mapping[str, Term]
-    metrics: Mapping[str, Term] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:

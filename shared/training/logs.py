@@ -60,12 +60,3 @@ class MetricsCSV(Logger):
 def _up_to(row: list[str], step: int) -> bool:
     """Whether a row is whole (a kill can cut the last one) and not after the step."""
     return len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step
-
-
-def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """By metric, the (step, value) pairs in the order of logging."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["metric"], []).append((int(row["step"]), float(row["value"])))
-    return found
