@@ -242,9 +242,11 @@ class Model(nn.Module):
             WeightsError: The folder is not a whole model folder, or the tensors do not fit.
             UnknownNameError: A modality or a part that does not exist here.
         """
+        if encoders is not None and not encoders:
+            raise ConfigError("encoders is empty: name at least one modality, or leave it out.")
         try:
             model, chosen = cls._from_json(folder, registries, encoders)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"{folder}: config.json and schema.json are damaged or do not belong together "
                 f"({type(error).__name__}: {error})."
@@ -271,8 +273,6 @@ class Model(nn.Module):
                 f"{folder / 'config.json'} has another format; this version of zoo reads {FORMAT}."
             )
         chosen = tuple(config["modalities"]) if encoders is None else tuple(dict.fromkeys(encoders))
-        if not chosen:
-            raise ConfigError("encoders is empty: name at least one modality, or leave it out.")
         for modality in chosen:
             if modality not in config["modalities"]:
                 raise UnknownNameError(

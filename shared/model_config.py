@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.errors import WeightsError
+from shared.errors import ConfigError, WeightsError
+from shared.settings import check_fields
 
 
 @dataclass
@@ -35,10 +36,25 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ModelConfig":
-        modalities = {
-            name: ModalityConfig(dict(parts["preprocess"]), dict(parts["encoder"]))
-            for name, parts in data["modalities"].items()
-        }
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: A key too many or too few, a value of another type, a part without a name,
+                no modality, or a width below 1.
+        """
+        check_fields(cls, data, "model")
+        if data["embed_dim"] < 1:
+            raise ConfigError(f"model: embed_dim={data['embed_dim']} has to be at least 1.")
+        if not data["modalities"]:
+            raise ConfigError("model: modalities is empty; a model needs at least one.")
+        modalities = {}
+        for name, parts in data["modalities"].items():
+            where = f"model.modalities.{name}"
+            check_fields(ModalityConfig, parts, where)
+            for kind in ("preprocess", "encoder"):
+                if not isinstance(parts[kind].get("name"), str):
+                    raise ConfigError(f"{where}.{kind} lacks the name of a registered part.")
+            modalities[name] = ModalityConfig(dict(parts["preprocess"]), dict(parts["encoder"]))
         return cls(data["name"], data["embed_dim"], modalities)
 
 

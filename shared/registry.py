@@ -114,8 +114,11 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: A setting that the signature does not have, one that is missing, or a
                 value that is of another type or that the constructor refuses.
+            UnknownNameError, PluginError: As `get`.
         """
         target = cast(Any, self.get(name))
+        if not callable(target):
+            raise PluginError(f"The {self.kind} {name!r} of {self.entry(name).origin} is no class.")
         where = f"{where} ({self.kind} {name!r})"
         check_settings(target, args, settings, where)
         try:

@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import DataError, SchemaError, suggest
+from shared.errors import ConfigError, DataError, SchemaError, suggest
+from shared.settings import check_fields
 
 Array = NDArray[Any]
+
+DTYPES = ("float64", "float32", "uint8", "str")
+POSITIVE = (float(np.finfo(np.float64).tiny), None)
+"""`valid_range` of what has to be above 0: bounds are inclusive, this is the next number."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Schema:
         axes: Shape rule: the name of each axis, the last one being `channel` where the input has
             channels. `("time", "channel")` is any number of times by the listed channels.
         channels: The channels in the order of the last axis; empty for text.
-        dtype: `float64`, `float32`, `uint8` or `str`.
+        dtype: One of `DTYPES`.
     """
 
     modality: str
@@ -120,6 +125,17 @@ class Schema:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: It is not what `to_dict` gives.
+        """
+        check_fields(cls, data, "a schema")
+        where = f"the schema of {data['modality']}"
+        for channel in data["channels"]:
+            check_fields(Channel, channel, f"a channel in {where}")
+        if data["dtype"] not in DTYPES:
+            raise ConfigError(f"{where}: dtype={data['dtype']!r} is none of {', '.join(DTYPES)}.")
         channels = tuple(
             Channel(c["name"], c["unit"], tuple(c["valid_range"]), c["allow_missing"])
             for c in data["channels"]
@@ -149,9 +165,16 @@ def _check_channel(values: Array, channel: Channel, where: str) -> None:
     if wrong.any():
         row = int(np.argwhere(wrong)[0][0]) if values.ndim else 0
         raise DataError(
-            f"{where}: channel {channel} is {values[wrong].flat[0]:g} in row {row}, outside "
-            f"{low} … {high}. Check the unit and mask bad points."
+            f"{where}: channel {channel} is {values[wrong].flat[0]:g} in row {row}, but has to be "
+            f"{_range_text(channel)}. Check the unit and mask bad points."
         )
+
+
+def _range_text(channel: Channel) -> str:
+    low, high = channel.valid_range
+    lower = "> 0" if low == POSITIVE[0] else f">= {low:g}" if low is not None else ""
+    upper = f"<= {high:g}" if high is not None else ""
+    return " and ".join(filter(None, (lower, upper)))
 
 
 @dataclass(frozen=True)

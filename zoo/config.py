@@ -1,21 +1,24 @@
 """Hydra's compose API behind the verbs: overrides in, checked plain data out."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shared.errors import ConfigError, PluginError, suggest
+from shared.settings import check_value
 from zoo.paths import data_folder
 from zoo.plugins import check_usable, plugins
 
@@ -38,7 +41,8 @@ def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         try:
             chosen = [str(o.input_line) for o in groups]
             node = compose(verb, overrides=[*chosen, *_search_path()])
-        except (HydraException, OmegaConfBaseException) as error:
+        # ValueError: Hydra's own, for a group that is given a number or null
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain(verb, error)) from error
     OmegaConf.set_struct(node, False)
     for override in parsed:
@@ -50,7 +54,7 @@ def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _is_group(name: str) -> bool:
     folders = (data_folder("configs"), *plugins().config_folders())
-    return any((folder / name).is_dir() for folder in folders)
+    return bool(name) and any((folder / name).is_dir() for folder in folders)
 
 
 def _set_value(verb: str, node: DictConfig, override: Override) -> None:
@@ -63,15 +67,29 @@ def _set_value(verb: str, node: DictConfig, override: Override) -> None:
     known = dict(_flatten(cast(dict[str, Any], OmegaConf.to_container(node))))
     parent = key.rpartition(".")[0]
     if key not in known and not override.is_add() and known.get(parent) != {}:
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ConfigError(
-            f"There is no key {key!r}.{hint} `zoo {verb} --dry-run …` prints all keys."
-        )
+        raise ConfigError(f"There is no key {key!r}. {_hint(verb, key, known)}")
     try:
         OmegaConf.update(node, key, override.value(), merge=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{override.input_line}: {_first_line(error)}.") from error
+
+
+def _hint(verb: str, key: str, known: Mapping[str, object]) -> str:
+    """What to do about a key that is not there: choose the file that has it, or spell it right."""
+    group, _, inner = key.partition(".")
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.7)
+    if inner and not near and _is_group(group):
+        if having := [n for n in group_options(group) if inner in load_group(group, n)]:
+            return f"Choose what has it first: {group}=NAME {key}=…, NAME being {_either(having)}."
+        if known.get(group) is None:
+            return f"Choose {group}=NAME first. {suggest('', group_options(group))}"
+    near = near or difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    spelling = f"Did you mean {_either(near)}? " if near else ""
+    return f"{spelling}`zoo {verb} --dry-run …` prints all keys."
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(names)
 
 
 def typed(schema: type[T], data: dict[str, Any]) -> T:
@@ -83,6 +101,7 @@ def typed(schema: type[T], data: dict[str, Any]) -> T:
     for key, value in _flatten(data):
         if value == "???":
             raise ConfigError(f"{key} has to be given: {key}=VALUE.")
+    _check_lists(schema, data)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), data)
         return cast(T, OmegaConf.to_object(merged))
@@ -95,6 +114,19 @@ def typed(schema: type[T], data: dict[str, Any]) -> T:
             fields = dict(_flatten(OmegaConf.to_container(OmegaConf.structured(schema))))  # type: ignore[arg-type]
             hint = suggest(key, [k for k in fields if k.rpartition(".")[0] == parent])
         raise ConfigError(f"{key}: {text}. {hint}".strip()) from error
+
+
+def _check_lists(schema: type, data: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise a ConfigError for one value where several belong, or for one where a section does."""
+    for name, annotation in get_type_hints(schema).items():
+        if name not in data:
+            continue
+        key, value = f"{prefix}{name}", data[name]
+        if is_dataclass(annotation):
+            check_value(value, dict, key)
+            _check_lists(cast(type, annotation), value, f"{key}.")
+        elif "list[" in str(annotation):
+            check_value(value, annotation, key)
 
 
 def group_options(group: str) -> list[str]:
@@ -140,7 +172,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
     """Overrides of every job of a sweep: `lr=1,2 seed=0,1` → four lists."""
-    parsed = _parse(overrides)
+    parsed = _parse(overrides, sweep=True)
     choices = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
@@ -150,14 +182,35 @@ def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in product(*choices)]
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(
-            f"{_first_line(error)}. An override is KEY=VALUE, such as optimizer.lr=3e-4; quote "
-            "values with spaces."
-        ) from error
+def _parse(overrides: Sequence[str], sweep: bool = False) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            try:
+                parsed.append(parser.parse_override(_as_text(text, sweep)))
+            except HydraException:
+                raise ConfigError(
+                    f"{text}: {_first_line(error)}. An override is KEY=VALUE, such as "
+                    "optimizer.lr=3e-4; a list is [A,B], a mapping {A:B}."
+                ) from error
+    return parsed
+
+
+def _as_text(override: str, sweep: bool) -> str:
+    """An override whose value Hydra cannot parse, such as a path with `~`, `(` or an accent, as
+    one whose value is a quoted text. A `~` is the home folder: no shell replaces it after a `=`.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or value.lstrip().startswith(("[", "{", "'", '"')):
+        return override
+    choices = value.split(",") if sweep else [value]
+    quoted = [
+        QuotedString(os.path.expanduser(choice), Quote.single).with_quotes() for choice in choices
+    ]
+    return f"{key}={','.join(quoted)}"
 
 
 @contextmanager
@@ -212,6 +265,8 @@ def _explain(verb: str, error: Exception) -> str:
         if group == "domain":
             check_usable(name)
         return f"There is no {group}={name}. {suggest(name, group_options(group))}"
+    if isinstance(error, ValueError):
+        return f"{_first_line(error)}: choose by name, such as data=NAME or objective=[NAME]."
     text = _first_line(error.__cause__ if error.__cause__ is not None else error)
     if "You must specify 'domain'" in text:
         return f"Choose a domain: zoo {verb} domain=NAME. {suggest('', group_options('domain'))}"

@@ -1,6 +1,7 @@
 """Finds the domains through the entry-point group `zoo.domains` and fills the registries."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from shared.domain import Domain
 from shared.errors import PluginError
-from shared.registry import Registries
+from shared.registry import Registries, is_reference
 
 GROUP = "zoo.domains"
 KINDS = ("datasets", "adapters", "preprocessors", "encoders", "objectives", "evaluators", "models")
@@ -41,6 +42,11 @@ class Plugin:
     domain: Domain | None
     problem: str = ""
 
+    @property
+    def built_in(self) -> bool:
+        """Whether this very distribution brings it."""
+        return self.distribution.startswith("domain-zoo ")
+
 
 @dataclass(frozen=True)
 class Plugins:
@@ -62,16 +68,24 @@ class Plugins:
 def plugins() -> Plugins:
     """Discover once a process; a broken plugin is listed with its reason and breaks nothing.
 
-    Raises:
-        PluginError: Two plugins register the same name.
+    A plugin with a name that another one has is such a plugin: none of its names is registered,
+    and to use the name they share is an error. The domains of this distribution come first.
     """
     registries = Registries()
     _register(SHARED, "shared (domain-zoo)", registries)
-    found = [_open(point) for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)]
-    for plugin in found:
-        if plugin.domain:
-            origin = f"domain {plugin.domain.name} ({plugin.distribution})"
-            _register(plugin.domain, origin, registries)
+    found: list[Plugin] = []
+    opened = [_open(point) for point in entry_points(group=GROUP)]
+    for plugin in sorted(opened, key=lambda p: (not p.built_in, p.name, p.distribution)):
+        twins = [other.distribution for other in found if other.name == plugin.name]
+        if plugin.domain and twins:
+            both = f"{twins[0]} and {plugin.distribution}"
+            problem = f"{both} bring a domain of this name. Uninstall one of the two"
+            plugin = replace(plugin, domain=None, problem=problem)
+        elif plugin.domain:
+            origin = f"domain {plugin.name} ({plugin.distribution})"
+            if clash := _register(plugin.domain, origin, registries):
+                plugin = replace(plugin, domain=None, problem=clash)
+        found.append(plugin)
     return Plugins(tuple(found), registries)
 
 
@@ -79,38 +93,67 @@ def _open(point: EntryPoint) -> Plugin:
     distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
     try:
         domain = point.load()
+        problem = _defect(domain, point)
+        missing = [] if problem else [name for name in domain.requires if not _is_installed(name)]
     except Exception as error:  # a plugin may fail in any way; the others must go on
         remedy = f"Reinstall it: pip install --force-reinstall {distribution.split()[0]}"
         problem = f"{type(error).__name__}: {error}. {remedy}"
+    if problem:
         return Plugin(point.name, distribution, None, problem)
-    if not isinstance(domain, Domain):
-        problem = f"{point.value} is a {type(domain).__name__}, not a zoo.Domain"
-        return Plugin(point.name, distribution, None, problem)
-    if domain.name != point.name:
-        problem = f"its entry point is called {point.name!r} but its Domain {domain.name!r}"
-        return Plugin(point.name, distribution, None, problem)
-    for folder in (domain.configs, domain.cards):
-        if folder is not None and not folder.is_dir():
-            problem = f"its folder {folder} is missing. Reinstall {distribution.split()[0]}"
-            return Plugin(point.name, distribution, None, problem)
-    missing = [name for name in domain.requires if find_spec(name.partition(".")[0]) is None]
+    plugin = Plugin(point.name, distribution, domain)
     if missing:
         extra = domain.extra or distribution.split()[0]
-        what = f"'domain-zoo[{extra}]'" if distribution.startswith("domain-zoo ") else extra
-        return Plugin(
-            point.name,
-            distribution,
-            domain,
-            f"needs {', '.join(missing)}: pip install {what}",
-        )
-    return Plugin(point.name, distribution, domain)
+        what = f"'domain-zoo[{extra}]'" if plugin.built_in else extra
+        return replace(plugin, problem=f"needs {', '.join(missing)}: pip install {what}")
+    return plugin
 
 
-def _register(domain: Domain, origin: str, registries: Registries) -> None:
+def _defect(domain: object, point: EntryPoint) -> str:
+    """What is wrong with the object behind an entry point; empty when it is a whole `Domain`."""
+    if not isinstance(domain, Domain):
+        return f"{point.value} is a {type(domain).__name__}, not a zoo.Domain"
+    if domain.name != point.name:
+        return f"its entry point is called {point.name!r} but its Domain {domain.name!r}"
     for kind in KINDS:
-        registry = getattr(registries, kind)
-        for name, target in getattr(domain, kind).items():
-            registry.add(name, target, origin)
+        table: object = getattr(domain, kind)
+        if not isinstance(table, Mapping):
+            return f"its {kind} are a {type(table).__name__}, not a mapping name → 'module:name'"
+        for name, target in table.items():
+            if not isinstance(name, str) or not is_reference(target):
+                return f"in its {kind}, {name!r} → {target!r} is not name → 'module:name'"
+    if not isinstance(domain.requires, tuple | list):
+        return f"its requires is {domain.requires!r}, not a tuple of import names"
+    for folder in (domain.configs, domain.cards):
+        if folder is None:
+            continue
+        if not isinstance(folder, Path):
+            return f"its folder {folder!r} is a {type(folder).__name__}, not a pathlib.Path"
+        if not folder.is_dir():
+            brought_by = point.dist.name if point.dist else "it"
+            return f"its folder {folder} is missing. Reinstall {brought_by}"
+    return ""
+
+
+def _is_installed(name: str) -> bool:
+    return find_spec(name.partition(".")[0]) is not None
+
+
+def _register(domain: Domain, origin: str, registries: Registries) -> str:
+    """Register all names of a domain, or none where another origin has one of them.
+
+    Returns:
+        What clashes, naming both origins; empty when all are registered.
+    """
+    names = [
+        (getattr(registries, kind), name, target)
+        for kind in KINDS
+        for name, target in getattr(domain, kind).items()
+    ]
+    clashes = [registry.dispute(name, origin) for registry, name, _ in names if name in registry]
+    if not clashes:
+        for registry, name, target in names:
+            registry.add(name, target, origin, domain.name)
+    return " ".join(clashes).rstrip(".")
 
 
 def check_usable(domain: str) -> None:

@@ -9,6 +9,8 @@ from shared.errors import ConfigError, DataError
 from shared.preprocess import Prepared, Preprocessor
 from shared.schema import Array, Channel, Schema
 
+_DAMAGED = "metadata: the saved statistics of MetadataTable are damaged"
+
 
 def median_absolute_deviation(values: Array) -> float:
     """median |x - median(x)|, without the factor 1.4826 of a normal distribution."""
@@ -53,9 +55,8 @@ class LightCurve(Preprocessor):
         mad = median_absolute_deviation(flux)
         span = time[-1] - time[0]
         if mad == 0 or span == 0:
-            what = "more than half of the fluxes are equal" if mad == 0 else "all times are equal"
             raise DataError(
-                f"photometry: a light curve of {len(time)} distinct rows cannot be scaled: {what}. "
+                f"photometry: a light curve cannot be scaled: {_why_not_scaled(len(time), mad)}. "
                 "Leave this light curve out."
             )
         mean = flux.mean()
@@ -74,6 +75,13 @@ class LightCurve(Preprocessor):
         start = spare // 2 if rng is None else int(rng.integers(0, spare + 1))
         window = slice(start, start + self.max_length)
         return {k: v if k == "context" else v[window] for k, v in prepared.items()}
+
+
+def _why_not_scaled(rows: int, mad: float) -> str:
+    if rows == 1:
+        return "it has one observation"
+    equal = "more than half of the fluxes" if mad == 0 else "all times"
+    return f"in its {rows} distinct rows {equal} are equal"
 
 
 class Spectrum(Preprocessor):
@@ -183,9 +191,24 @@ class MetadataTable(Preprocessor):
         return {"mean": self._mean.tolist(), "std": self._std.tolist()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        if state:
-            self._mean = np.array(state["mean"], dtype=np.float64)
-            self._std = np.array(state["std"], dtype=np.float64)
+        """Inverse of `state`.
+
+        Raises:
+            DataError: Not one finite mean and one positive deviation a channel.
+        """
+        if not state:
+            return
+        try:
+            mean, std = (np.array(state[name], dtype=np.float64) for name in ("mean", "std"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{_DAMAGED} ({type(error).__name__}: {error}).") from error
+        right = mean.shape == std.shape == self._optional.shape
+        if not right or not np.isfinite([mean, std]).all() or (std <= 0).any():
+            raise DataError(
+                f"{_DAMAGED}: it takes a finite mean and a positive deviation for each of the "
+                f"{len(self._optional)} channels."
+            )
+        self._mean, self._std = mean, std
 
     def __call__(self, raw: Array) -> Prepared:
         if self._mean is None or self._std is None:

@@ -1,25 +1,31 @@
 """A dataset from its config node."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from shared.data.dataset import AdaptedDataset, Dataset
 from shared.errors import ConfigError
 from shared.registry import Registries
+from shared.settings import check_value
 
 
 def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     """The dataset `name` with its settings, seen through `adapters` (modality → name) if any.
 
+    A path may be given as `root`, and a `~` in it is the home folder.
+
     Raises:
-        ConfigError: No name, or a setting that the dataset does not have.
+        ConfigError: No name, or a setting that the dataset does not have or cannot take.
         UnknownNameError: No such dataset or adapter.
     """
     settings = {k: v for k, v in node.items() if k not in ("name", "adapters")}
     if not node.get("name"):
         raise ConfigError("data has no name: choose a dataset by data=NAME (see `zoo list`).")
+    if isinstance(root := settings.get("root"), str | os.PathLike):
+        settings["root"] = os.path.expanduser(os.fspath(root))
+    chosen = node.get("adapters") or {}
+    check_value(chosen, dict[str, str], "data: adapters")
     dataset: Dataset = registries.datasets.build(node["name"], "data", **settings)
-    adapters = {
-        m: registries.adapters.get(name) for m, name in (node.get("adapters") or {}).items()
-    }
+    adapters = {m: registries.adapters.get(name) for m, name in chosen.items()}
     return AdaptedDataset(dataset, adapters) if adapters else dataset

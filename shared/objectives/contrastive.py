@@ -194,18 +194,31 @@ def _parse_pairs(
     else:
         parsed = {}
         for text, weight in pairs.items():
-            names = tuple(text.split("-"))
-            unknown = [n for n in names if n not in modalities]
-            if len(names) != 2 or unknown or names[0] == names[1]:
+            first, second = _parse_pair(text, modalities)
+            if (first, second) in parsed or (second, first) in parsed:
+                raise ConfigError(f"contrastive: pair {text!r} is given twice.")
+            if not (math.isfinite(weight) and weight >= 0):
                 raise ConfigError(
-                    f"contrastive: pair {text!r} is not 'a-b' with two of the modalities "
-                    f"{', '.join(modalities)} that this run trains."
+                    f"contrastive: the weight of pair {text!r} is {weight:g}; it has to be 0 or "
+                    "more."
                 )
             if weight > 0:
-                parsed[names[0], names[1]] = float(weight)
+                parsed[first, second] = float(weight)
     if not parsed:
         raise ConfigError(
             f"contrastive: no pair to train on; the modalities are {', '.join(modalities)}. "
             "Contrast needs two: choose data that give more, or another objective."
         )
     return parsed
+
+
+def _parse_pair(text: str, modalities: Sequence[str]) -> Pair:
+    names = tuple(text.split("-"))
+    if len(names) == 2 and names[0] != names[1] and set(names) <= set(modalities):
+        return names[0], names[1]
+    possible = ", ".join(f"{a}-{b}: 1.0" for a, b in combinations(modalities, 2))
+    hint = f" Set those it has: 'objective.contrastive.pairs={{{possible}}}'." if possible else ""
+    raise ConfigError(
+        f"contrastive: pair {text!r} is not 'a-b' with two of the modalities "
+        f"{', '.join(modalities)} that this run trains.{hint}"
+    )

@@ -9,20 +9,19 @@ import numpy as np
 
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files
 from shared.errors import DataError, suggest
-from shared.schema import Array, Channel, Schema
+from shared.schema import POSITIVE, Array, Channel, Schema
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 _FORMATS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
 _TEXT_COLUMNS = ("id", "label", "split", "group")
-_POSITIVE = (float(np.finfo(np.float64).tiny), None)
 _TIME, _WAVELENGTH = Channel("time", "d"), Channel("wavelength", "Angstrom", (1.0, None))
 # sets of columns a file may have, the first that fits is taken
 _LAYOUTS = {
     "photometry": (
-        (_TIME, Channel("flux", "mJy"), Channel("flux_error", "mJy", _POSITIVE)),
-        (_TIME, Channel("magnitude", "mag"), Channel("magnitude_error", "mag", _POSITIVE)),
+        (_TIME, Channel("flux", "mJy"), Channel("flux_error", "mJy", POSITIVE)),
+        (_TIME, Channel("magnitude", "mag"), Channel("magnitude_error", "mag", POSITIVE)),
     ),
     "spectra": (
         (_WAVELENGTH, Channel("flux"), Channel("inverse_variance", "", (0.0, None))),
@@ -146,8 +145,17 @@ class StarFolder(Dataset):
         folder = self.root / modality
         if not folder.is_dir():
             return {}
-        found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix in _FORMATS}
-        files = {star: found[star] for star in self._ids if star in found}
+        found: dict[str, list[Path]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _FORMATS:
+                found.setdefault(path.stem, []).append(path)
+        files = {star: found[star][0] for star in self._ids if star in found}
+        for star in files:
+            if len(found[star]) > 1:
+                names = " and ".join(path.name for path in found[star])
+                raise DataError(
+                    f"{folder}: star {star!r} has several files: {names}. Keep one of them."
+                )
         if not files:
             raise DataError(
                 f"{folder}: no file is named after an id of {self.table_path.name}; the first id "

@@ -11,7 +11,7 @@ import numpy as np
 
 from domains.astro.datasets.members import find_members
 from shared.data.dataset import Dataset, Raw, SampleTable, hash_files
-from shared.errors import DataError
+from shared.errors import DataError, suggest
 from shared.schema import Array, Channel, Schema
 
 Event = Mapping[str, Any]
@@ -47,7 +47,8 @@ class OscSupernovae(Dataset):
         min_coverage: Smallest share of 3850 to 9000 Angstrom a spectrum has to cover.
 
     Raises:
-        DataError: A file is missing, damaged or not a catalogue entry.
+        DataError: A file is missing, damaged or not a catalogue entry, or no event is of one of
+            the types.
     """
 
     name = "osc_supernovae"
@@ -104,6 +105,12 @@ class OscSupernovae(Dataset):
         return dict(Counter(kind for kind in self._claimed if kind not in self.types))
 
     def make_table(self) -> SampleTable:
+        for kind in self.types:
+            if kind not in self._claimed:
+                raise DataError(
+                    f"{self._members.source}: types names {kind!r}, but no event is of that type. "
+                    f"{suggest(kind, set(self._claimed))}"
+                )
         kept = self._kept
         labels = [self.types.index(kind) for kind in self._claimed if kind in self.types]
         return SampleTable([Path(name).stem for name in kept], labels, self.types)

@@ -12,17 +12,17 @@ from domains.astro.simulator import (
 )
 from shared.data.dataset import Dataset, Raw, SampleTable
 from shared.errors import ConfigError
-from shared.schema import Channel, Schema
+from shared.schema import POSITIVE, Channel, Schema
 
 VERSION = 1
 """Of the simulator: the same version, seed and number are the same star for ever."""
 
-_POSITIVE, _NOT_NEGATIVE = (float(np.finfo(np.float64).tiny), None), (0.0, None)
+_NOT_NEGATIVE = (0.0, None)
 
 PHOTOMETRY = Schema(
     "photometry",
     ("time", "channel"),
-    (Channel("time", "d"), Channel("flux", "mJy"), Channel("flux_error", "mJy", _POSITIVE)),
+    (Channel("time", "d"), Channel("flux", "mJy"), Channel("flux_error", "mJy", POSITIVE)),
 )
 SPECTRA = Schema(
     "spectra",
