@@ -111,27 +111,21 @@ def describe(annotation: Any, several: bool = False) -> str:
     """An annotation in plain words."""
     base, parts = get_origin(annotation) or annotation, get_args(annotation)
     if base is Union or base is UnionType:
-        return " or ".join(describe(part, several) for part in parts)
+        return ", or ".join(describe(part, several) for part in parts)
     if base is Literal:
         return " or ".join(map(repr, parts))
     if base is tuple and parts and parts[-1] is not Ellipsis:
         return f"a list of {len(parts)} values ({', '.join(map(describe, parts))})"
     if _is_list(base):
-        return f"{'lists' if several else 'a list'}{_of(parts[:1])}"
+        inside = f" of {describe(parts[0], several=True)}" if parts else ""
+        return ("lists" if several else "a list") + inside
     if _is_mapping(base):
-        return f"{'mappings' if several else 'a mapping'} from names{_to(parts[1:])}"
+        inside = f" from names to {describe(parts[1], several=True)}" if len(parts) == 2 else ""
+        return ("mappings" if several else "a mapping") + inside
     for kind, words in _SCALARS.items():
         if base is kind:
             return words[several]
     return str(getattr(base, "__name__", base))
-
-
-def _of(parts: tuple[Any, ...]) -> str:
-    return f" of {describe(parts[0], several=True)}" if parts else ""
-
-
-def _to(parts: tuple[Any, ...]) -> str:
-    return f" to {describe(parts[0], several=True)}" if parts else ""
 
 
 def _is_list(base: Any) -> bool:

@@ -61,13 +61,22 @@ def _set_value(verb: str, node: DictConfig, override: Override) -> None:
     """Apply one `key=value` to a composed config."""
     key = override.key_or_group
     if override.is_sweep_override():
-        raise ConfigError(f"{override.input_line}: several values need `zoo {verb} -m`.")
+        raise ConfigError(
+            f"{override.input_line}: several values need `zoo {verb} -m`; a value with a comma "
+            f"needs quotes that the shell leaves, such as \"{key}='A,B'\"."
+        )
     if override.is_delete():
         raise ConfigError(f"{override.input_line}: keys cannot be removed; set {key}=null.")
     known = dict(_flatten(cast(dict[str, Any], OmegaConf.to_container(node))))
     parent = key.rpartition(".")[0]
     if key not in known and not override.is_add() and known.get(parent) != {}:
         raise ConfigError(f"There is no key {key!r}. {_hint(verb, key, known)}")
+    section = known.get(key)
+    if isinstance(section, dict) and "name" in section and not isinstance(override.value(), dict):
+        raise ConfigError(
+            f"{override.input_line}: {key} holds several settings; give one of them, such as "
+            f"{key}.name=VALUE."
+        )
     try:
         OmegaConf.update(node, key, override.value(), merge=False)
     except OmegaConfBaseException as error:
@@ -113,6 +122,10 @@ def typed(schema: type[T], data: dict[str, Any]) -> T:
             parent = key.rpartition(".")[0]
             fields = dict(_flatten(OmegaConf.to_container(OmegaConf.structured(schema))))  # type: ignore[arg-type]
             hint = suggest(key, [k for k in fields if k.rpartition(".")[0] == parent])
+        if "missing mandatory" in text:
+            raise ConfigError(
+                f"{key}: choose at least one. {suggest('', group_options(key))}"
+            ) from error
         raise ConfigError(f"{key}: {text}. {hint}".strip()) from error
 
 
@@ -266,7 +279,7 @@ def _explain(verb: str, error: Exception) -> str:
             check_usable(name)
         return f"There is no {group}={name}. {suggest(name, group_options(group))}"
     if isinstance(error, ValueError):
-        return f"{_first_line(error)}: choose by name, such as data=NAME or objective=[NAME]."
+        return f"Choose by name, such as data=NAME or objective=[NAME]. {_first_line(error)}."
     text = _first_line(error.__cause__ if error.__cause__ is not None else error)
     if "You must specify 'domain'" in text:
         return f"Choose a domain: zoo {verb} domain=NAME. {suggest('', group_options('domain'))}"

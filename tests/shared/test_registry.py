@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from shared.errors import ConfigError, PluginError, UnknownNameError
-from shared.registry import Registry, check_settings
+from shared.errors import ConfigError, DataError, PluginError, UnknownNameError
+from shared.registry import Registry
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_bad_target_speaks_when_it_is_used(
     assert "zoo doctor" in message
 
 
-@pytest.mark.parametrize("target", ["fractions", "fractions:Fraction:more", "fractions.Fraction"])
+@pytest.mark.parametrize("target", ["fractions", "a:b:c", "fractions.Fraction", ":b", "a:"])
 def test_a_malformed_target_is_refused_at_once(registry: Registry[object], target: str) -> None:
     with pytest.raises(PluginError, match=r"domain mine.*'new'.*is not 'module:name'"):
         registry.add("new", target, "domain mine (mine 1.0)")
@@ -58,7 +58,11 @@ def test_a_name_taken_twice_names_both_origins(registry: Registry[object]) -> No
     assert "dataset 'fractions'" in message
     assert "domain numbers (numbers 1.0)" in message
     assert "domain thief (thief 3.0)" in message
-    assert registry.entry("fractions").target == "fractions:Fraction"
+    # neither of the two is taken silently, and the listing goes on
+    with pytest.raises(PluginError) as used:
+        registry.get("fractions")
+    assert str(used.value) == message
+    assert "fractions" in [entry.name for entry in registry]
 
 
 def test_an_unknown_name_gets_the_nearest_then_the_list(registry: Registry[object]) -> None:
@@ -87,19 +91,33 @@ def test_build_holds_settings_against_the_signature(registry: Registry[object]) 
     assert "numerator" not in str(caught.value).partition("Known:")[2]
 
 
-def target(given: int, size: int, *, depth: int = 1) -> tuple[int, int, int]:
-    return given, size, depth
+@pytest.mark.parametrize("name", [None, 3, ["fractions"]])
+def test_a_name_is_a_text(registry: Registry[object], name: str) -> None:
+    with pytest.raises(ConfigError, match=r"name of a registered dataset.*Known: broken, fract"):
+        registry.build(name, "data")
 
 
-def anything(**settings: int) -> None: ...
+def test_what_a_constructor_refuses_is_the_users_mistake(registry: Registry[object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.build("fractions", "data", 1, denominator=0)
+    message = str(caught.value)
+    assert "data (dataset 'fractions') cannot be made with denominator=0" in message
+    assert "ZeroDivisionError" in message
 
 
-def test_check_settings() -> None:
-    check_settings(target, (0,), {"size": 1}, "here")
-    check_settings(anything, (), {"whatever": 1}, "here")
-    with pytest.raises(ConfigError, match=r"here: missing a required argument: 'size'\."):
-        check_settings(target, (0,), {"depth": 2}, "here")
-    with pytest.raises(ConfigError, match=r"here: multiple values for argument 'given'"):
-        check_settings(target, (0,), {"given": 1, "size": 1}, "here")
-    with pytest.raises(ConfigError, match=r"has no setting 'dept'\. Did you mean 'depth'\?"):
-        check_settings(target, (0,), {"size": 1, "dept": 2}, "here")
+def test_an_error_of_ours_passes_untouched(registry: Registry[object]) -> None:
+    registry.add("folder", "domains.astro.datasets.folder:StarFolder", "domain astro (x 1.0)")
+    with pytest.raises(DataError, match=r"^nowhere: no such folder"):
+        registry.build("folder", "data", root="nowhere")
+
+
+def test_a_target_that_is_no_class(registry: Registry[object]) -> None:
+    registry.add("constant", "math:pi", "domain mine (mine 1.0)")
+    with pytest.raises(PluginError, match=r"'constant' of domain mine \(mine 1.0\) is no class"):
+        registry.build("constant", "data")
+
+
+def test_an_entry_knows_its_domain(registry: Registry[object]) -> None:
+    registry.add("owned", "a:b", "domain mine (mine 1.0)", "mine")
+    assert registry.entry("owned").domain == "mine"
+    assert registry.entry("fractions").domain == "shared"

@@ -78,6 +78,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         models={"ghost": "plugin_hollow:GHOST"})
         """,
     )
+    for name, fields in (
+        ("listed", "datasets=['a', 'b']"),
+        ("badtarget", "encoders={'fine': 'a:b', 'crooked': 'a.b'}"),
+        ("badkey", "encoders={3: 'a:b'}"),
+        ("badneeds", "requires='numpy'"),
+        ("badfolder", "configs='configs'"),
+    ):
+        code = f"from zoo import Domain; DOMAIN = Domain(name='{name}', title='', {fields})"
+        install(site, name, code)
     return site
 
 
@@ -90,6 +99,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("wrongtype", ["is a dict, not a zoo.Domain"]),
         ("nameless", ["has no attribute 'DOMIAN'"]),
         ("needy", ["needs a_rare_reader.fits: pip install plugin-needy"]),
+        ("listed", ["its datasets are a list, not a mapping"]),
+        ("badtarget", ["in its encoders, 'crooked' → 'a.b' is not name → 'module:name'"]),
+        ("badkey", ["in its encoders, 3 → 'a:b'"]),
+        ("badneeds", ["its requires is 'numpy', not a tuple"]),
+        ("badfolder", ["its folder 'configs' is a str, not a pathlib.Path"]),
         ("homeless", ["no/such/folder is missing", "plugin-homeless"]),
     ],
 )
@@ -138,15 +152,51 @@ def test_using_a_broken_one_is_one_message(site: Path, arguments: list[str], mes
     assert "Traceback" not in found.stderr
 
 
-def test_a_name_that_two_plugins_register(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def clashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two plugins that share one name, and one that takes a built-in one."""
+    site = tmp_path_factory.mktemp("clashing")
+    for name, encoders in (
+        ("one", {"mlp": "a:b"}),
+        ("two", {"mlp": "a:b", "own": "a:b"}),
+        ("aaa", {"galspecnet": "a:b"}),
+    ):
+        code = f"from zoo import Domain; DOMAIN = Domain('{name}', '', encoders={encoders})"
+        install(site, name, code)
+    install(site, "astro", "from zoo import Domain; DOMAIN = Domain('astro', '')")
+    return site
+
+
+BOTH = "encoder 'mlp': domain one (plugin-one 1.0) and domain two (plugin-two 1.0)"
+
+
+def test_a_clash_is_listed_with_both_origins_and_breaks_no_listing(clashing: Path) -> None:
+    for verb in ("plugins", "doctor", "list"):
+        found = zoo(clashing, verb)
+        assert found.returncode == 0, found.stderr
+        assert BOTH in row(found.stdout, "two")
+        assert "encoder 'galspecnet': domain astro (domain-zoo" in row(found.stdout, "aaa")
+        assert "plugin-astro 1.0 bring a domain of this name" in found.stdout
+    assert "own" not in [line.split()[1:2] for line in found.stdout.replace("│", " ").splitlines()]
+
+
+MLP = "model.modalities.metadata.encoder={name: mlp}"
+
+
+def test_a_name_that_two_plugins_register_is_an_error_when_used(tmp_path: Path) -> None:
     for name in ("one", "two"):
         code = f"from zoo import Domain; DOMAIN = Domain('{name}', '', encoders={{'mlp': 'a:b'}})"
         install(tmp_path, name, code)
-    found = zoo(tmp_path, "list")
+    small = ["data.n_stars=40", "trainer.max_epochs=1"]
+    found = zoo(tmp_path, "train", "domain=astro", MLP, *small)
     assert found.returncode == 2
-    both = "domain one (plugin-one 1.0) and domain two (plugin-two 1.0)"
-    assert f"encoder 'mlp': {both}" in found.stderr
+    assert BOTH in found.stderr
     assert "Traceback" not in found.stderr
+    assert not (tmp_path / "runs").exists()
+    found = zoo(tmp_path, "train", "domain=two")
+    assert found.returncode == 2
+    assert f"The domain two cannot be used: Two plugins register the {BOTH}" in found.stderr
+    assert zoo(tmp_path, "train", "domain=astro", "--dry-run").returncode == 0
 
 
 def test_a_config_file_that_hides_a_built_in_one(tmp_path: Path) -> None:

@@ -186,8 +186,9 @@ CURVE, SECOND = "photometry/007.csv", "photometry/b-2.csv"
         (_put(SECOND, "time,flux,flux_error\n1,two,3\n"), "b-2.csv", "'two'"),
         (_put(SECOND, "time,flux,flux_error\n1,2,3\n4,,6\n"), "b-2.csv", "NaN in row 2"),
         (_put(SECOND, "time,flux,flux_error\n1,nan,3\n"), "b-2.csv", "NaN in row 1"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,-3\n"), "sample 'b-2'", "outside"),
-        (_put("spectra/007.csv", "wavelength,flux\n-1,2\n"), "sample '007'", "outside"),
+        (_put(SECOND, "time,flux,flux_error\n1,2,-3\n"), "sample 'b-2'", "has to be > 0"),
+        (_put("spectra/007.csv", "wavelength,flux\n-1,2\n"), "sample '007'", "has to be >= 1"),
+        (_put("spectra/007.ecsv", ""), "spectra", "several files: 007.csv and 007.ecsv"),
         (
             _unlink("spectra/007.csv", "spectra/star.three.csv"),
             "spectra",

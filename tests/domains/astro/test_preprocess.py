@@ -78,8 +78,11 @@ def test_values_do_not_know_level_and_scale_but_the_context_does(
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (np.array([[1.0, 2.0, 1.0]]), "1 distinct rows"),
-        (np.array([[1.0, 2.0, 1.0], [2.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), "fluxes are equal"),
+        (np.array([[1.0, 2.0, 1.0]]), "it has one observation"),
+        (
+            np.array([[1.0, 2.0, 1.0], [2.0, 2.0, 1.0], [3.0, 2.0, 1.0]]),
+            "3 distinct rows more than half",
+        ),
         (np.array([[1.0, 2.0, 1.0], [1.0, 3.0, 1.0]]), "times are equal"),
     ],
 )
@@ -231,3 +234,19 @@ def test_metadata_of_a_column_that_is_never_there() -> None:
     prepare = MetadataTable(COLUMNS)
     prepare.fit([np.array([1.0, np.nan, 2.0]), np.array([2.0, np.nan, 2.0])])
     np.testing.assert_allclose(prepare(np.array([1.5, 3.0, 2.0]))["values"], [0, 3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"mean": [0.0, 0.0, 0.0]},
+        {"mean": [0.0], "std": [1.0]},
+        {"mean": [0.0, 0.0, 0.0], "std": [1.0, 0.0, 1.0]},
+        {"mean": [0.0, float("nan"), 0.0], "std": [1.0, 1.0, 1.0]},
+        {"mean": "x", "std": [1.0, 1.0, 1.0]},
+        {"mean": [[0.0], 1.0, 2.0], "std": [1.0, 1.0, 1.0]},
+    ],
+)
+def test_damaged_statistics_are_refused(state: dict[str, object]) -> None:
+    with pytest.raises(DataError, match="statistics of MetadataTable are damaged"):
+        MetadataTable(COLUMNS).load_state(state)

@@ -29,8 +29,7 @@ needs_osc = pytest.mark.skipif(not OSC.is_dir(), reason=f"no data in {OSC}")
 Reader = type[SdssS82RRLyrae] | type[OscSupernovae]
 
 
-def read_everything(reader: Reader, root: Path) -> None:
-    dataset = reader(str(root))
+def read_everything(dataset: Dataset) -> None:
     for index in range(len(dataset)):
         assert dataset[index]
 
@@ -232,7 +231,7 @@ def test_sdss_broken_files(
     write_sdss(tmp_path)
     damage(tmp_path)
     with pytest.raises(DataError, match=says) as caught:
-        read_everything(SdssS82RRLyrae, tmp_path)
+        read_everything(SdssS82RRLyrae(str(tmp_path)))
     assert named in str(caught.value)
 
 
@@ -343,11 +342,11 @@ def test_osc_rows_that_do_not_count(tmp_path: Path) -> None:
         {"time": ["50107", "50108"], **point},
     ]
     write_osc(tmp_path, SN1=event)
-    curve = OscSupernovae(str(tmp_path))[0]["photometry"]
+    curve = OscSupernovae(str(tmp_path), ["Ia"])[0]["photometry"]
     assert curve[good:, 0].tolist() == [50106, 50107.5]
-    filled = OscSupernovae(str(tmp_path), assumed_error=0.2)[0]["photometry"]
+    filled = OscSupernovae(str(tmp_path), ["Ia"], assumed_error=0.2)[0]["photometry"]
     assert filled[filled[:, 0] == 50103].tolist() == [[50103, 16, 0.2]]
-    strict = OscSupernovae(str(tmp_path), min_signal_to_noise=4)[0]["photometry"]
+    strict = OscSupernovae(str(tmp_path), ["Ia"], min_signal_to_noise=4)[0]["photometry"]
     assert 50106 not in strict[:, 0]
 
 
@@ -357,7 +356,7 @@ def test_osc_light_curves_too_poor_are_absent(tmp_path: Path) -> None:
     for row in flat["photometry"]:
         row["magnitude"] = "15"
     write_osc(tmp_path, SN1=few, SN2=flat, SN3=osc_event(photometry=[]))
-    dataset = OscSupernovae(str(tmp_path))
+    dataset = OscSupernovae(str(tmp_path), ["Ia"])
     assert ["photometry" in dataset[i] for i in range(3)] == [False, False, False]
 
 
@@ -368,7 +367,7 @@ def test_osc_best_covering_spectrum(tmp_path: Path) -> None:
 
     spectra = [spectrum(3000, 5000), spectrum(4000, 8000), spectrum(3900, 9000, "nm")]
     write_osc(tmp_path, SN1=osc_event(spectra=spectra), SN2=osc_event(spectra=spectra[:1]))
-    dataset = OscSupernovae(str(tmp_path))
+    dataset = OscSupernovae(str(tmp_path), ["Ia"])
     found = dataset[0]["spectra"]
     assert (found[0, 0], found[-1, 0]) == (4010, 8000)
     assert (np.diff(found[:, 0]) > 0).all()
@@ -398,8 +397,15 @@ def test_osc_broken_events(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "SN1.json").write_bytes(content)
     with pytest.raises(DataError, match=says) as caught:
-        read_everything(OscSupernovae, tmp_path)
+        read_everything(OscSupernovae(str(tmp_path), ["Ia"]))
     assert "SN1.json" in str(caught.value)
+
+
+def test_osc_a_type_without_events_is_named(tmp_path: Path) -> None:
+    write_osc(tmp_path, SN1=osc_event("Ia"), SN2=osc_event("II P"))
+    assert OscSupernovae(str(tmp_path), ["Ia", "II P"]).labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"types names 'IIP'.*mean 'II P'\? Known: II P, Ia"):
+        _ = OscSupernovae(str(tmp_path), ["Ia", "IIP"]).labels
 
 
 # ---------------------------------------------------------------- both

@@ -212,6 +212,9 @@ def test_absent_samples_do_not_matter() -> None:
         ({"pairs": {"a-d": 1.0}}, "pair 'a-d'"),
         ({"pairs": {"a-a": 1.0}}, "pair 'a-a'"),
         ({"pairs": {}}, "no pair"),
+        ({"pairs": {"a-b": -1.0, "b-c": 1.0}}, "weight of pair 'a-b' is -1"),
+        ({"pairs": {"a-b": math.nan}}, "weight of pair 'a-b' is nan"),
+        ({"pairs": {"a-b": 1.0, "b-a": 1.0}}, "'b-a' is given twice"),
         ({"scale": "pairs"}, "Did you mean 'pair'"),
         ({"initial_scale": 1000.0}, "does not hold"),
     ],
@@ -219,3 +222,11 @@ def test_absent_samples_do_not_matter() -> None:
 def test_bad_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Contrastive(NAMES, **settings)  # type: ignore[arg-type]
+
+
+def test_pairs_of_a_modality_that_the_data_lack_say_which_can_be_set() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Contrastive(("a", "c"), pairs={"a-b": 1.0, "b-c": 1.0, "c-a": 1.0})
+    hint = str(caught.value).split("'objective.contrastive.pairs=")[1].split("'")[0]
+    assert hint == "{a-c: 1.0}"
+    assert list(Contrastive(("a", "c"), pairs={"a-c": 1.0}).weights) == [("a", "c")]
