@@ -216,15 +216,14 @@ def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
         run = _run_behind(Path(model))
         return _Source(embedder, run.get("domain"), run.get("data"))
     entry, _ = find_model(model)
-    origin = plugins().registries.models.entry(model.partition(":")[0]).origin
-    return _Source(embedder, origin.split()[1], {"name": entry.dataset})
+    domain = plugins().registries.models.entry(model.partition(":")[0]).domain
+    return _Source(embedder, domain, {"name": entry.dataset})
 
 
-def _domain_of(model: "Model") -> str | None:
+def _domain_of(model: "Model") -> str:
     """The domain that registered the first encoder of a model."""
     part = next(iter(model.config.modalities.values())).encoder
-    domain = plugins().registries.encoders.entry(part["name"]).origin.split()
-    return domain[1] if domain[0] == "domain" else None
+    return plugins().registries.encoders.entry(part["name"]).domain
 
 
 def _run_behind(folder: Path) -> dict[str, Any]:
@@ -266,7 +265,7 @@ def _evaluator(name: str | None, domain: str | None) -> "Evaluator":
     """The evaluator asked for, else the first one of the domain, else the default."""
     registry = plugins().registries.evaluators
     if name is None:
-        own = [e.name for e in registry if e.origin.startswith(f"domain {domain} ")]
+        own = [e.name for e in registry if e.domain == domain]
         name = own[0] if own else "default"
     evaluator: Evaluator = registry.get(name)
     return evaluator

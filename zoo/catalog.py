@@ -32,7 +32,7 @@ def list_names(kind: str | None = None, domain: str | None = None) -> list[Liste
     listed = []
     for registry in plugins().registries:
         for entry in registry:
-            owner = entry.origin.removeprefix("domain ").split()[0]
+            owner = entry.domain
             if kind in (None, registry.kind) and domain in (None, owner):
                 listed.append(Listed(registry.kind, entry.name, owner, problems.get(owner, "")))
     return listed

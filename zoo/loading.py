@@ -78,8 +78,7 @@ def find_model(name: str) -> tuple[ModelEntry, str]:
             hint = f" To load the folder of that name, write ./{name}."
         known = [entry.name for entry in registry]
         raise UnknownNameError(f"There is no model {family!r}. {suggest(family, known)}{hint}")
-    domain = registry.entry(family).origin.split()[1]
-    check_usable(domain)
+    check_usable(registry.entry(family).domain)
     entry: ModelEntry = registry.get(family)
     variant = variant or next(iter(entry.variants))
     if variant not in entry.variants:

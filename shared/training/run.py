@@ -31,6 +31,7 @@ from shared.model import Model, resolve_device
 from shared.model_config import ModelConfig
 from shared.objectives.base import Objective
 from shared.registry import Registries
+from shared.settings import check_value
 from shared.training.checkpoints import AtomicCheckpointIO, Checkpoints, saved_step
 from shared.training.config import TrainConfig
 from shared.training.loader import CountedLoader
@@ -92,7 +93,7 @@ def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
     Raises:
         ConfigError: One asked for is missing on a side, or none is left.
     """
-    ours = tuple(config.model["modalities"])
+    ours = tuple(ModelConfig.from_dict(config.model).modalities)
     both = tuple(m for m in ours if m in dataset.schemas)
     if config.modalities is None:
         if not both:
@@ -119,7 +120,9 @@ def build_objectives(
         settings = {k: v for k, v in node.items() if k not in ("name", "weight")}
         where = f"objective.{term}"
         objectives[term] = registries.objectives.build(node["name"], where, modalities, **settings)
-        weights[term] = float(node.get("weight", 1.0))
+        weight = node.get("weight", 1.0)
+        check_value(weight, float, f"{where}.weight")
+        weights[term] = float(weight)
     if not objectives:
         raise ConfigError("objective is empty: choose one, such as objective=[contrastive].")
     return objectives, weights

@@ -61,6 +61,11 @@ def error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["train", "domain=astro", "~seed"], ["cannot be removed"]),
         (["train", "domain=astro", "model=star-clip/smal"], ["Did you mean 'star-clip/small'"]),
         (["train", "domain=astro", "loader.batch_size=0"], ["at least 1"]),
+        (
+            ["train", "domain=astro", "objective.contrastive.weight=a"],
+            ["contrastive.weight", "'a'"],
+        ),
+        (["train", "domain=astro", "model.modalities=3"], ["modalities"]),
         (["train", "domain=astro", "optimizer.lr=-1"], ["optimizer.lr is out of range"]),
         (["train", "domain=astro", "optimizer.betas=[0.9]"], ["optimizer.betas is out of range"]),
         (["train", "domain=astro", "seed=-1"], ["seed is out of range"]),
