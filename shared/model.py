@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.encoders.base import Embedding, Encoder
+from shared.encoders.base import Embedding, Encoder, Fusion
+from shared.encoders.heads import Classifier, build_head
 from shared.errors import (
     ConfigError,
     DataError,
@@ -40,7 +42,10 @@ class Model(nn.Module):
         config: Its architecture.
         preprocessors: By modality; raw inputs in the units of `schemas` → tensors.
         encoders: By modality.
-        heads: By modality, (batch, dim) → (batch, embed_dim).
+        heads: By modality, (batch, dim) → (batch, embed_dim); where the config has one.
+        token_heads: The same for tokens.
+        fusion: Encoder of all modalities' tokens at once, or None.
+        classifier: Features of all modalities → logits, or None.
         scalars: Learned scalars such as `logit_scale` (stored as a logarithm).
     """
 
@@ -49,15 +54,31 @@ class Model(nn.Module):
         config: ModelConfig,
         preprocessors: Mapping[str, Preprocessor],
         encoders: Mapping[str, Encoder],
+        fusion: Fusion | None,
         scalars: Mapping[str, float],
     ) -> None:
         super().__init__()
         self.config = config
         self.preprocessors = dict(preprocessors)
         self.encoders = nn.ModuleDict(encoders)
-        self.heads = nn.ModuleDict(
-            {m: nn.Linear(e.dim, config.embed_dim) for m, e in encoders.items()}
-        )
+        self.heads, self.token_heads = nn.ModuleDict(), nn.ModuleDict()
+        for modality, parts in config.modalities.items():
+            encoder, where = encoders[modality], f"model.modalities.{modality}"
+            if parts.head is not None:
+                self.heads[modality] = build_head(
+                    parts.head, encoder.dim, config.embed_dim, f"{where}.head"
+                )
+            elif encoder.dim != config.embed_dim:
+                raise ConfigError(
+                    f"{where}: without a head the embedding is {encoder.dim} wide, and embed_dim "
+                    f"is {config.embed_dim}. Set embed_dim={encoder.dim}, or give it a head."
+                )
+            if parts.token_head is not None:
+                self.token_heads[modality] = build_head(
+                    parts.token_head, encoder.token_dim, config.embed_dim, f"{where}.token_head"
+                )
+        self.fusion = fusion
+        self.classifier = self._build_classifier() if config.classifier else None
         self.scalars = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(value)) for name, value in scalars.items()}
         )
@@ -84,7 +105,23 @@ class Model(nn.Module):
             modality: _build_encoder(registries, parts.encoder, preprocessors[modality].sizes)
             for modality, parts in config.modalities.items()
         }
-        return cls(config, preprocessors, encoders, scalars or {})
+        fusion = None
+        if config.fusion is not None:
+            widths = {
+                m: encoders[m].token_dim if parts.token_head is None else config.embed_dim
+                for m, parts in config.modalities.items()
+            }
+            fusion = _build_part(registries.encoders, config.fusion, widths)
+        return cls(config, preprocessors, encoders, fusion, scalars or {})
+
+    def _build_classifier(self) -> Classifier:
+        config = self.config.classifier
+        assert config is not None
+        if config.num_classes is None:
+            raise ConfigError("model.classifier.num_classes is not set.")
+        projected = config.features == "projected"
+        dims = {m: self.config.embed_dim if projected else e.dim for m, e in self.encoders.items()}
+        return Classifier(dims, config.num_classes, config.fusion)  # type: ignore[arg-type]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -106,8 +143,41 @@ class Model(nn.Module):
 
     def project(self, modality: str, pooled: Tensor) -> Tensor:
         """(batch, dim) → (batch, embed_dim) of unit norm, float32."""
-        projected: Tensor = self.heads[modality](pooled)
+        projected = self.heads[modality](pooled) if modality in self.heads else pooled
         return nn.functional.normalize(projected.float(), dim=-1)
+
+    def project_tokens(self, modality: str, tokens: Tensor) -> Tensor:
+        """(batch, length, token_dim) → (batch, length, embed_dim); as they are without a head."""
+        if modality not in self.token_heads:
+            return tokens
+        projected: Tensor = self.token_heads[modality](tokens)
+        return projected
+
+    def fuse(self, tokens: Mapping[str, Embedding], inputs: Mapping[str, Tensor]) -> Embedding:
+        """Run the fusion on projected tokens of every modality; see `Fusion.forward`.
+
+        Raises:
+            ConfigError: The model has no fusion.
+        """
+        if self.fusion is None:
+            raise ConfigError("An objective reads tokens of several modalities; set model.fusion.")
+        joint: Embedding = self.fusion(tokens, inputs)
+        return joint
+
+    def classify(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Features of every modality, (batch, dim) → logits (batch, num_classes).
+
+        Args:
+            features: What `config.classifier.features` says, zero where absent.
+            present: By modality, (batch,) bool.
+
+        Raises:
+            ConfigError: The model has no classifier.
+        """
+        if self.classifier is None:
+            raise ConfigError("An objective reads logits; set model.classifier.")
+        logits: Tensor = self.classifier(self.classifier.join(features, present))
+        return logits
 
     def fingerprint(self) -> str:
         """Revision of these very weights, architecture and preprocessing, 16 hex digits."""
@@ -211,8 +281,8 @@ class Model(nn.Module):
         """
         modalities = {
             modality: {
+                **asdict(parts),
                 "preprocess": {**parts.preprocess, "state": self.preprocessors[modality].state()},
-                "encoder": parts.encoder,
             }
             for modality, parts in self.config.modalities.items()
         }
@@ -253,7 +323,8 @@ class Model(nn.Module):
             ) from error
         prefixes = None
         if encoders is not None:
-            towers = [f"{part}.{m}." for m in chosen for part in ("encoders", "heads")]
+            parts = ("encoders", "heads", "token_heads")
+            towers = [f"{part}.{m}." for m in chosen for part in parts]
             prefixes = [*towers, "scalars."]
         path = folder / "model.safetensors"
         load_strictly(model, read_tensors(path, prefixes), str(path))
@@ -280,6 +351,9 @@ class Model(nn.Module):
                     f"{suggest(modality, config['modalities'])}"
                 )
         states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
+        if encoders is not None:
+            # what reads every modality goes when some are left out
+            config["fusion"] = config["classifier"] = None
         config["modalities"] = {m: config["modalities"][m] for m in chosen}
         scalars = dict.fromkeys(config.pop("scalars"), 0.0)
         model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)

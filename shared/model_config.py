@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared.errors import ConfigError, WeightsError
 from shared.settings import check_fields
@@ -11,10 +11,34 @@ from shared.settings import check_fields
 
 @dataclass
 class ModalityConfig:
-    """Parts of one modality: each a registered `name` with its settings beside it."""
+    """Parts of one modality: each a `name` with its settings beside it.
+
+    Attributes:
+        preprocess: A registered preprocessor.
+        encoder: A registered encoder.
+        head: `linear` or `mlp` on pooled features, to `embed_dim`; None: they are used as they are.
+        token_head: The same on tokens.
+    """
 
     preprocess: dict[str, Any]
     encoder: dict[str, Any]
+    head: dict[str, Any] | None = field(default_factory=lambda: {"name": "linear"})
+    token_head: dict[str, Any] | None = None
+
+
+@dataclass
+class ClassifierConfig:
+    """A linear classifier on the features of all modalities.
+
+    Attributes:
+        num_classes: Number of classes; None: those of the data it is trained on.
+        features: What it reads: `projected` (unit norm) or `pooled`.
+        fusion: `mean` over the modalities a sample has, or `concat`.
+    """
+
+    num_classes: int | None = None
+    features: Literal["projected", "pooled"] = "projected"
+    fusion: Literal["mean", "concat"] = "mean"
 
 
 @dataclass
@@ -25,11 +49,15 @@ class ModelConfig:
         name: `model` or `model:variant`.
         embed_dim: Width of the projected embeddings.
         modalities: Parts by modality.
+        fusion: A registered encoder of all modalities' tokens at once; None: there is none.
+        classifier: None: there is none.
     """
 
     name: str
     embed_dim: int
-    modalities: dict[str, ModalityConfig] = field(default_factory=dict)
+    modalities: dict[str, ModalityConfig]
+    fusion: dict[str, Any] | None = None
+    classifier: ClassifierConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,8 +82,15 @@ class ModelConfig:
             for kind in ("preprocess", "encoder"):
                 if not isinstance(parts[kind].get("name"), str):
                     raise ConfigError(f"{where}.{kind} lacks the name of a registered part.")
-            modalities[name] = ModalityConfig(dict(parts["preprocess"]), dict(parts["encoder"]))
-        return cls(data["name"], data["embed_dim"], modalities)
+            modalities[name] = ModalityConfig(**parts)
+        classifier = data.get("classifier")
+        if classifier is not None:
+            check_fields(ClassifierConfig, classifier, "model.classifier")
+            classifier = ClassifierConfig(**classifier)
+        fusion = data.get("fusion")
+        if fusion is not None and not isinstance(fusion.get("name"), str):
+            raise ConfigError("model.fusion lacks the name of a registered encoder.")
+        return cls(data["name"], data["embed_dim"], modalities, fusion, classifier)
 
 
 def read_model_json(folder: Path, name: str) -> dict[str, Any]:

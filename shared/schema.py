@@ -130,10 +130,10 @@ class Schema:
         Raises:
             ConfigError: It is not what `to_dict` gives.
         """
-        check_fields(cls, data, "a schema")
+        check_fields(cls, data, "a schema", whole=True)
         where = f"the schema of {data['modality']}"
         for channel in data["channels"]:
-            check_fields(Channel, channel, f"a channel in {where}")
+            check_fields(Channel, channel, f"a channel in {where}", whole=True)
         if data["dtype"] not in DTYPES:
             raise ConfigError(f"{where}: dtype={data['dtype']!r} is none of {', '.join(DTYPES)}.")
         channels = tuple(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -53,15 +53,21 @@ def check_settings(
             check_value(value, hints[key], f"{where}: {key}")
 
 
-def check_fields(target: type, data: object, where: str) -> None:
-    """Hold plain data, such as JSON, against a dataclass all of whose fields it has to give.
+def check_fields(target: type, data: object, where: str, whole: bool = False) -> None:
+    """Hold plain data, such as JSON, against a dataclass.
+
+    Args:
+        target: The dataclass.
+        data: What should fill it.
+        where: Where the data stand, for messages.
+        whole: Whether fields with a default have to be there, too.
 
     Raises:
         ConfigError: No mapping, a field too many or too few, or a value of another type.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} is {data!r}, not a mapping.")
-    names = [field.name for field in fields(target)]
+    names = [f.name for f in fields(target) if whole or f.default is f.default_factory is MISSING]
     if lacking := [name for name in names if name not in data]:
         raise ConfigError(f"{where} lacks {', '.join(lacking)}.")
     check_settings(target, (), data, where)

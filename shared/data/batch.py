@@ -1,12 +1,37 @@
 """A batch: the rows that each modality has, and which samples they belong to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from shared.preprocess import Prepared, Preprocessor
+
+
+@dataclass
+class View:
+    """A transformation of a batch that an objective asks for: crops, a mask, a corruption.
+
+    Attributes:
+        inputs: By modality, named tensors of copies · present rows, copy by copy. A modality that
+            is not here is read from the batch.
+        joint: Named tensors of the batch's rows for the encoder of several modalities.
+        targets: What the objective has to know of it, such as which tokens were masked.
+        copies: How many rows each sample has.
+    """
+
+    inputs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    joint: dict[str, Tensor] = field(default_factory=dict)
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    copies: int = 1
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "View":
+        def move(named: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {k: t.to(device, non_blocking=non_blocking) for k, t in named.items()}
+
+        inputs = {m: move(named) for m, named in self.inputs.items()}
+        return View(inputs, move(self.joint), move(self.targets), self.copies)
 
 
 @dataclass
@@ -20,6 +45,7 @@ class Batch:
         labels: (batch,) int64, -1 where unknown.
         groups: (batch,) int64, equal for samples of one group.
         rows: (batch,) int64, positions in the dataset.
+        views: Views by `objective/view`, where they were made already.
     """
 
     inputs: dict[str, dict[str, Tensor]]
@@ -27,6 +53,7 @@ class Batch:
     labels: Tensor
     groups: Tensor
     rows: Tensor
+    views: dict[str, View] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         def move(tensor: Tensor) -> Tensor:
@@ -38,6 +65,7 @@ class Batch:
             move(self.labels),
             move(self.groups),
             move(self.rows),
+            {name: view.to(device, non_blocking) for name, view in self.views.items()},
         )
 
     def __len__(self) -> int:

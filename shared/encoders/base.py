@@ -1,6 +1,7 @@
 """What an encoder is: inputs of one modality → `Embedding`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -28,10 +29,42 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         dim: Width of `Embedding.pooled`.
+        token_dim: Width of `Embedding.tokens`, where it is another.
+    """
+
+    dim: int
+
+    @property
+    def token_dim(self) -> int:
+        return self.dim
+
+    @abstractmethod
+    def forward(self, inputs: dict[str, Tensor]) -> Embedding:
+        """Encode the named arrays of the preprocessor, with a leading batch axis (possibly 0)."""
+
+
+class Fusion(nn.Module, ABC):
+    """Tokens of several modalities → one joint `Embedding`.
+
+    Constructed as `Fusion(dims, **settings)` with the width of each modality's projected tokens, in
+    the order of the model's modalities.
+
+    Attributes:
+        dim: Width of the joint tokens and of `Embedding.pooled`.
     """
 
     dim: int
 
     @abstractmethod
-    def forward(self, inputs: dict[str, Tensor]) -> Embedding:
-        """Encode the named arrays of the preprocessor, with a leading batch axis (possibly 0)."""
+    def forward(self, tokens: Mapping[str, Embedding], inputs: Mapping[str, Tensor]) -> Embedding:
+        """Join the modalities.
+
+        Args:
+            tokens: By modality, `tokens` (batch, length, dim) and `mask` (batch, length) bool; a
+                row without the modality has no True in its mask.
+            inputs: What a view says about the joint sequence, such as `ids_keep`.
+
+        Returns:
+            Joint tokens (batch, sum of lengths unless some are left out, dim), modality after
+            modality, and their mask.
+        """

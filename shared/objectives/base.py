@@ -2,40 +2,68 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from shared.data.batch import Batch, View
+from shared.model import Model
+
+Output = Literal["pooled", "tokens", "projected", "projected_tokens", "logits"]
+
 
 @dataclass(frozen=True)
 class Request:
-    """One thing an objective reads from the model: the runner encodes each distinct one once.
+    """One thing an objective reads: the runner encodes each distinct one once.
 
     Attributes:
-        modality: Name of the modality.
+        modality: Name of a modality; a tuple of names for what the model computes from several at
+            once (the fusion's `pooled` and `tokens`, the classifier's `logits`).
         output: `pooled` and `tokens` as the encoder gives them, `projected` = the head's output
-            with unit norm.
-        gather: Whether to join the rows of all ranks, with gradient.
+            with unit norm, `projected_tokens` = the token head's output, `logits`.
+        view: A view that the objective makes; empty: the batch as it is.
+        tower: `model`, or `teacher`, the objective's own, which runs without gradient.
+        gather: Whether to join the rows of all ranks, with or without gradient.
     """
 
-    modality: str
-    output: Literal["pooled", "tokens", "projected"] = "projected"
-    gather: bool = True
+    modality: str | tuple[str, ...]
+    output: Output = "projected"
+    view: str = ""
+    tower: Literal["model", "teacher"] = "model"
+    gather: Literal["none", "grad", "no_grad"] = "grad"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Answer to a request: (batch, …) rows, zero where the sample lacks the modality.
+    """Answer to a request: (rows, …), zero where the sample lacks the modality.
+
+    A view with several copies has copies · batch rows, copy by copy.
 
     Attributes:
-        rows: (batch, dim), or (batch, length, dim) for tokens.
-        present: (batch,) bool, which rows stand for data.
+        rows: (rows, dim), or (rows, length, dim) for tokens.
+        present: (rows,) bool, which rows stand for data.
+        mask: (rows, length) bool, True where a token stands for data; None unless tokens.
     """
 
     rows: Tensor
     present: Tensor
+    mask: Tensor | None = None
+
+
+class Position(NamedTuple):
+    """Where in a run a step is; schedules are functions of it.
+
+    Attributes:
+        step: Optimiser steps done.
+        total_steps: Of the whole run.
+        steps_per_epoch: Batches an epoch.
+    """
+
+    step: int = 0
+    total_steps: int = 1
+    steps_per_epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,14 +73,20 @@ class Tensors:
     Attributes:
         encoded: By request.
         scalars: Learned scalars of the model, by name.
-        labels: (batch,) int64, -1 where unknown; gathered like the rows.
-        groups: (batch,) int64, equal for samples of the same group (star, patient, scene).
+        labels: (rows of all ranks,) int64, -1 where unknown.
+        groups: (rows of all ranks,) int64, equal for samples of a group (star, patient, scene).
+        own: Which of the gathered rows are this rank's.
+        views: What the objective's `make_views` gave, by name.
+        position: Where in the run.
     """
 
     encoded: Mapping[Request, Encoded]
     scalars: Mapping[str, Tensor]
     labels: Tensor
     groups: Tensor
+    own: slice = field(default_factory=lambda: slice(None))
+    views: Mapping[str, View] = field(default_factory=dict)
+    position: Position = field(default_factory=Position)
 
 
 @dataclass(frozen=True)
@@ -68,7 +102,7 @@ class Term:
 
     @property
     def mean(self) -> Tensor:
-        return self.total / self.count.clamp(min=1)
+        return self.total / torch.where(self.count > 0, self.count, 1)
 
 
 @dataclass(frozen=True)
@@ -86,27 +120,45 @@ class Objective(nn.Module, ABC):
     """A method: requests in, terms out.
 
     Constructed as `Objective(modalities, **settings)` with the modalities of the model. Its own
-    parameters are what only training needs; what published checkpoints hold goes to the model
-    through `model_scalars`.
+    parameters are what only training needs; what published checkpoints hold is the model's.
+
+    Attributes:
+        requests: What it reads.
+        teacher: The tower that requests with `tower="teacher"` are answered by, or None.
+        publishes_teacher: Whether the teacher's weights are what a run leaves, not the student's.
     """
 
     requests: tuple[Request, ...]
+    publishes_teacher = False
 
     def __init__(self, modalities: Sequence[str]) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
+        self.teacher: Model | None = None
 
     def model_scalars(self) -> dict[str, float]:
         """Learned scalars the model has to hold: name → initial value."""
         return {}
 
+    def bind(self, model: Model) -> None:
+        """Called once, before training, with the model: make the heads and towers that depend on
+        its widths or start as its copy."""
+
+    def make_views(self, batch: Batch) -> dict[str, View]:
+        """The views that its requests name, made from a batch on the device, without gradient.
+
+        Randomness comes from torch's generator, which is set for each step.
+        """
+        return {}
+
     @abstractmethod
     def forward(self, tensors: Tensors) -> LossOutput:
-        """Terms of the loss, in float32."""
+        """Terms of the loss, in float32. Sums and counts are of this rank's rows, or of all rows
+        on every rank: the runner averages both over the ranks."""
 
     def metrics(self, tensors: Tensors) -> dict[str, Term]:
         """What is worth watching but not minimised; called without gradient."""
         return {}
 
-    def after_step(self, scalars: Mapping[str, Tensor]) -> None:
+    def after_step(self, model: Model, position: Position) -> None:
         """Called without gradient after each optimiser step."""

@@ -10,7 +10,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shared.errors import ConfigError, suggest
-from shared.objectives.base import Encoded, LossOutput, Objective, Request, Tensors, Term
+from shared.model import Model
+from shared.objectives.base import (
+    Encoded,
+    LossOutput,
+    Objective,
+    Position,
+    Request,
+    Tensors,
+    Term,
+)
 
 Pair = tuple[str, str]
 
@@ -154,10 +163,10 @@ class Contrastive(Objective):
         found = total.argmax(dim=1) == torch.arange(len(total), device=total.device)
         return {"in_batch_accuracy": Term((found & (number > 0)).sum(), (number > 0).sum())}
 
-    def after_step(self, scalars: Mapping[str, Tensor]) -> None:
+    def after_step(self, model: Model, position: Position) -> None:
         if self.clamp == "step":
             for name in self.model_scalars():
-                scalars[name].clamp_(math.log(self.min_scale), math.log(self.max_scale))
+                model.scalars[name].clamp_(math.log(self.min_scale), math.log(self.max_scale))
 
     def used_scale(self, scalars: Mapping[str, Tensor], pair: Pair) -> Tensor:
         """Multiplier of the cosine for a pair, 0-d."""

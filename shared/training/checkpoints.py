@@ -73,7 +73,7 @@ class Checkpoints(pl.Callback):
         if self.best_value is None or better(float(value), self.best_value):
             self.best_value, self.best_epoch = float(value), trainer.current_epoch
             if trainer.is_global_zero:
-                write_tensors(self.best, pl_module.runner.model.state_dict())  # type: ignore[union-attr,operator]
+                write_tensors(self.best, pl_module.runner.published.state_dict())  # type: ignore[union-attr,operator]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self.last)

@@ -1,7 +1,7 @@
 """Everything a training run can be told, typed: configs/train.yaml and the Python API agree on it.
 
-Free nodes (`data`, `model`, `objective`) hold a registered `name` and its settings, which are
-checked against the signature of what the name stands for.
+Free nodes (`data`, `model`, `objective`, `passes`) hold a registered `name` and its settings, which
+are checked against the signature of what the name stands for.
 """
 
 from dataclasses import dataclass, field
@@ -33,6 +33,11 @@ class OptimizerConfig:
         weight_decay: Decoupled for adamw, L2 for the others.
         betas: Of adam and adamw.
         decay_all: Also decay biases, norms and scalars (as AstroM3's recipe does).
+        layer_decay: Each layer's rate over that of the layer above, for encoders that number their
+            layers (BEiT, arXiv:2106.08254); 1: the same rate everywhere.
+        rules: Parameters with a rate or a decay of their own; see `ParameterRule`. Where several
+            match, their scales multiply.
+        frozen: Patterns of parameters that are not trained.
     """
 
     name: str = "adamw"
@@ -40,21 +45,56 @@ class OptimizerConfig:
     weight_decay: float = 0.05
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     decay_all: bool = False
+    layer_decay: float = 1.0
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ParameterRule:
+    """What is different for some parameters.
+
+    Attributes:
+        match: Pattern of names such as `model.encoders.image.*` or `objectives.dinov2.*last_layer*`
+            (`*` stands for any text).
+        lr_scale: Over `optimizer.lr`.
+        weight_decay_scale: Over `optimizer.weight_decay`.
+        freeze_epochs: First epochs in which their rate is 0.
+    """
+
+    match: str
+    lr_scale: float = 1.0
+    weight_decay_scale: float = 1.0
+    freeze_epochs: int = 0
 
 
 @dataclass
 class ScheduleConfig:
-    """Learning rate over the steps of a run.
+    """Learning rate and weight decay over a run.
+
+    A plateau's warm-up rises by epoch, that of the others by step.
 
     Attributes:
-        name: `cosine` (to `final_ratio` of the peak) or `constant`; both after the warm-up.
-        warmup_fraction: Share of all steps with a linear rise from 0.
+        name: After the warm-up `cosine` (to `final_ratio` of the peak), `constant`, or `plateau`
+            (times `factor` whenever the validation loss has not improved for more than `patience`
+            epochs).
+        warmup_fraction: Share of all steps with a linear rise to the peak.
+        warmup_epochs: Length of the warm-up in epochs; null: by `warmup_fraction`.
+        warmup_start: Where it starts, over the peak; null: at the first of even steps.
         final_ratio: Where the cosine ends.
+        final_weight_decay: Weight decay at the end, reached by half a cosine; null: constant.
+        factor: Of the plateau.
+        patience: Of the plateau, in epochs.
     """
 
     name: str = "cosine"
     warmup_fraction: float = 0.05
+    warmup_epochs: float | None = None
+    warmup_start: float | None = None
     final_ratio: float = 0.0
+    final_weight_decay: float | None = None
+    factor: float = 0.1
+    patience: int = 10
 
 
 @dataclass
@@ -68,7 +108,10 @@ class TrainerConfig:
         num_nodes: Machines.
         strategy: `auto`, or `ddp` for several processes.
         precision: `float32`, or `bfloat16` under autocast.
-        gradient_clip_norm: Largest norm of the whole gradient; null: no bound.
+        gradient_clip_norm: Largest norm of the gradient; null: no bound.
+        gradient_clip_per: Whether that bounds the whole `run`, or by itself each `part`: the model
+            and every module of an objective.
+        validation_mean: Whether `val/loss` weighs all `samples` or all `batches` the same.
         compile: torch.compile the encoders.
         log_every_n_steps: Distance of training log lines.
         checkpoint_every_n_steps: Also write the resume checkpoint inside an epoch; 0: only at ends.
@@ -81,6 +124,8 @@ class TrainerConfig:
     strategy: str = "auto"
     precision: str = "float32"
     gradient_clip_norm: float | None = 1.0
+    gradient_clip_per: str = "run"
+    validation_mean: str = "samples"
     compile: bool = False
     log_every_n_steps: int = 10
     checkpoint_every_n_steps: int = 0
@@ -93,12 +138,29 @@ class SelectionConfig:
     Attributes:
         monitor: A validation value, such as `val/loss`.
         mode: `min` or `max`.
-        patience: Epochs without improvement before training stops; null: never.
+        patience: Epochs without improvement of `val/loss` before training stops; null: never.
+        first_epoch_counts: Whether the first epoch is one without improvement of the loss, as in
+            AstroM3's code.
     """
 
     monitor: str = "val/loss"
     mode: str = "min"
     patience: int | None = None
+    first_epoch_counts: bool = False
+
+
+@dataclass
+class InitConfig:
+    """Where a run's weights start.
+
+    Attributes:
+        weights: A run or model folder; null: at random.
+        parts: Names such as `encoders.image` that are taken from it; null: all it shares with the
+            model.
+    """
+
+    weights: str | None = None
+    parts: list[str] | None = None
 
 
 @dataclass
@@ -113,7 +175,7 @@ class TrainConfig:
         data: `name` of the dataset, its settings, `adapters` by modality.
         model: `name`, `embed_dim` and parts by modality.
         objective: By name of the term: `name` of the method, `weight`, its settings.
-        passes: How a step's forwards and backwards are run.
+        passes: `name` of how a step's forwards and backwards are run, and its settings.
         online_probe: Watch a linear probe on the labels while training.
         evaluator: Run on the held-out split at the end; null: none.
     """
@@ -126,10 +188,11 @@ class TrainConfig:
     seed: int = 0
     run_folder: str | None = None
     modalities: list[str] | None = None
-    passes: str = "plain"
+    passes: dict[str, Any] = field(default_factory=lambda: {"name": "plain"})
     online_probe: bool = True
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    init: InitConfig = field(default_factory=InitConfig)

@@ -9,11 +9,12 @@ import torch
 
 from shared.data.batch import Batch
 from shared.errors import ConfigError
-from shared.objectives.base import Term
+from shared.objectives.base import Position, Term
 from shared.training.config import TrainConfig
-from shared.training.optimization import build_optimizer, rate_at
+from shared.training.optimization import build_optimizer, set_rates
 from shared.training.passes import Passes
 from shared.training.runner import Runner, StepOutput
+from shared.training.schedules import Plateau, rate_at
 
 
 class TermSums:
@@ -25,7 +26,7 @@ class TermSums:
     def add(self, terms: Mapping[str, Term]) -> None:
         for name, term in terms.items():
             total, count = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + float(term.total.detach()), count + float(term.count))
+            self._sums[name] = (total + float(term.total), count + float(term.count))
 
     def means(self) -> dict[str, float]:
         """By name; a term in which nothing counted is left out."""
@@ -43,44 +44,67 @@ class PretrainModule(pl.LightningModule):
         self, runner: Runner, passes: Passes, config: TrainConfig, guard: Mapping[str, Any]
     ) -> None:
         """`guard` holds what a checkpoint must agree on with the run that resumes it; among them
-        `total_steps`, over which the schedule runs."""
+        `total_steps`, over which the schedules run."""
         super().__init__()
         self.automatic_optimization = False
         self.runner, self.passes, self.config, self.guard = runner, passes, config, dict(guard)
         self.last_output: StepOutput | None = None
+        self._plateau = Plateau(config.schedule) if config.schedule.name == "plateau" else None
         self._validation = TermSums()
+        self._batch_losses: list[float] = []
         self._term_weights: dict[str, float] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.runner, self.config.optimizer)
 
+    @property
+    def position(self) -> Position:
+        """Where in the run the next step is."""
+        total = self.guard["total_steps"]
+        return Position(self.global_step, total, total // self.config.trainer.max_epochs)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        seeds = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
+        self._seed(self.current_epoch, batch_idx)
+
+    def on_validation_batch_start(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        # views and dropout-like draws are the same in every validation
+        self._seed(batch_idx)
+
+    def _seed(self, *keys: int) -> None:
+        seeds = [self.config.seed, *keys, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
-        rate = self.config.optimizer.lr * rate_at(
-            self.global_step, self.guard["total_steps"], self.config.schedule
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        position = self.position
+        rate = rate_at(position, self.config.schedule)
+        rate *= self._plateau.rate if self._plateau else 1.0
+        set_rates(optimizer.optimizer, rate, position, self.config.optimizer, self.config.schedule)
         optimizer.zero_grad()
-        output = self.passes(self.runner, batch, self.manual_backward)
-        if self.config.trainer.gradient_clip_norm is not None:
-            self.clip_gradients(optimizer.optimizer, self.config.trainer.gradient_clip_norm, "norm")
+        output = self.passes(self.runner, batch, position, self.manual_backward)
+        self._clip_gradients()
         optimizer.step()
-        self.runner.after_step()
+        self.runner.after_step(position)
         self.last_output = output
         if self.global_step % self.config.trainer.log_every_n_steps == 0:
-            self._log_step(output, rate)
+            self._log_step(output, self.config.optimizer.lr * rate)
+
+    def _clip_gradients(self) -> None:
+        norm = self.config.trainer.gradient_clip_norm
+        if norm is None:
+            return
+        parts: list[torch.nn.Module] = [self.runner]
+        if self.config.trainer.gradient_clip_per == "part":
+            parts = self.runner.parts()
+        for part in parts:
+            torch.nn.utils.clip_grad_norm_(part.parameters(), norm)
 
     def _log_step(self, output: StepOutput, rate: float) -> None:
-        values = {"train/loss": float(output.loss.detach()), "train/lr": rate}
-        values |= {
-            f"train/{name}": float(term.mean.detach()) for name, term in output.terms.items()
-        }
+        values = {"train/loss": output.value, "train/lr": rate}
+        values |= {f"train/{name}": float(term.mean) for name, term in output.terms.items()}
         for name, value in self.runner.model.scalars.items():
             values[f"train/{name}"] = float(value.detach())
         for logger in self.loggers:
@@ -95,22 +119,25 @@ class PretrainModule(pl.LightningModule):
             )
 
     def on_validation_epoch_start(self) -> None:
-        self._validation = TermSums()
+        self._validation, self._batch_losses = TermSums(), []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output: StepOutput = self.runner(batch, with_metrics=True)
+        batch = self.runner.make_views(batch)
+        output: StepOutput = self.runner(batch, self.position, with_metrics=True)
         self._validation.add({**output.terms, **output.metrics})
-        self._term_weights = {
-            name: term.weight * self.runner.weights[name.split("/")[0]]
-            for name, term in output.terms.items()
-        }
+        self._batch_losses.append(output.value)
+        self._term_weights = {name: term.weight for name, term in output.terms.items()}
         self.last_output = output
 
     def on_validation_epoch_end(self) -> None:
         means = self._validation.means()
         loss = sum(means.get(name, 0.0) * weight for name, weight in self._term_weights.items())
+        if self.config.trainer.validation_mean == "batches":
+            loss = float(np.mean(self._batch_losses))
         # before any weights are kept: not every step's loss is looked at
         self._check_finite(loss)
+        if self._plateau and self.current_epoch >= (self.config.schedule.warmup_epochs or 0):
+            self._plateau.step(loss)
         values = {"val/loss": loss, **{f"val/{name}": mean for name, mean in means.items()}}
         for name, value in values.items():
             self.log(name, value, logger=False)
@@ -119,6 +146,8 @@ class PretrainModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["guard"] = self.guard
+        if self._plateau:
+            checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for key, value in self.guard.items():
@@ -127,3 +156,5 @@ class PretrainModule(pl.LightningModule):
                     f"The checkpoint cannot be continued exactly: {key} was "
                     f"{checkpoint['guard'].get(key)!r} and is {value!r} now."
                 )
+        if self._plateau:
+            self._plateau.load_state_dict(checkpoint["plateau"])

@@ -35,7 +35,7 @@ class OnlineProbe(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        for modality, encoded in pl_module.last_output.projected.items():
+        for modality, encoded in pl_module.last_output.embedded.items():
             x, y = self._rows(encoded, batch.labels)
             targets = torch.nn.functional.one_hot(y, self.num_classes).to(x.dtype)
             gram, cross = self._products.get(modality, (0.0, 0.0))
@@ -53,7 +53,7 @@ class OnlineProbe(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        for modality, encoded in pl_module.last_output.projected.items():
+        for modality, encoded in pl_module.last_output.embedded.items():
             if modality in self._solutions:
                 x, y = self._rows(encoded, batch.labels)
                 right = (x @ self._solutions[modality]).argmax(dim=1) == y

@@ -17,7 +17,9 @@ DATA = {"name": "m:small", "embed_dim": 8, "modalities": {"photometry": PARTS}}
 
 
 def test_round_trip() -> None:
-    assert ModelConfig.from_dict(DATA).to_dict() == DATA
+    config = ModelConfig.from_dict(DATA)
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["modalities"]["photometry"]["head"] == {"name": "linear"}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_round_trip() -> None:
         ),
         (lambda d: d["modalities"].update(photometry=3), "model.modalities.photometry is 3, not"),
         (lambda d: d["modalities"]["photometry"].pop("encoder"), "photometry lacks encoder"),
-        (lambda d: d["modalities"]["photometry"].update(head=1), "no setting 'head'"),
+        (lambda d: d["modalities"]["photometry"].update(heed=1), "no setting 'heed'"),
         (lambda d: d["modalities"]["photometry"].update(encoder="mlp"), "has to be a mapping"),
         (
             lambda d: d["modalities"]["photometry"]["encoder"].pop("name"),

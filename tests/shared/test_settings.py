@@ -125,7 +125,8 @@ def test_every_word_of_a_description() -> None:
 @dataclass
 class Plain:
     name: str
-    size: int = 1
+    size: int
+    colour: str = "red"
 
 
 @pytest.mark.parametrize(

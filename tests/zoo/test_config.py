@@ -57,7 +57,7 @@ def test_interpolations_are_refused_in_texts_too() -> None:
     [
         (["modalities=photometry"], ["modalities='photometry'", "a list", "[photometry]"]),
         (["optimizer.betas=0.9"], ["optimizer.betas=0.9", "list of numbers"]),
-        (["objective=[]"], ["objective: choose at least one", "astrom3, contrastive"]),
+        (["objective=[]"], ["objective: choose at least one", "astrom3", "contrastive"]),
         (["objective=null"], ["Choose by name", "objective=[NAME]"]),
         (["=3"], ["no key ''"]),
         (["data=3"], ["Choose by name", "data=NAME"]),

@@ -77,7 +77,9 @@ def test_the_same_command_gives_the_same_numbers(run: Path, tmp_path: Path) -> N
 def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps: int) -> None:
     """Killed at whatever moment the log shows `steps` steps: inside an epoch, around its end."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
+    # long enough not to be done before the signal
+    settings = [*TINY, f"run_folder={folder}", "trainer.max_epochs=10000"]
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *settings]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -129,7 +131,9 @@ def test_divergence_is_told_and_keeps_nothing(
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
-    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
+    # long enough not to be done before the signal
+    settings = [*TINY, f"run_folder={folder}", "trainer.max_epochs=10000"]
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *settings]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.training.distributed import gather_rows
+from shared.distributed import gather_rows
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from shared.training.distributed import gather_rows
+from shared.distributed import gather_rows
 
 
 def main(rank: int, folder: Path) -> None:

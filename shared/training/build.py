@@ -1,0 +1,140 @@
+"""What a run trains: model and objectives from the config."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.data.dataset import Dataset
+from shared.errors import ConfigError, suggest
+from shared.model import Model
+from shared.model_config import ModelConfig
+from shared.objectives.base import Objective
+from shared.registry import Registries
+from shared.schema import Schema
+from shared.settings import check_settings, check_value
+from shared.training.config import InitConfig, TrainConfig
+from shared.training.optimization import freeze
+from shared.training.passes import PASSES, Passes
+from shared.training.runner import Runner
+from shared.weights import load_strictly, read_tensors
+
+
+def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
+    """Modalities to train: those asked for, or those that both model and data have.
+
+    Raises:
+        ConfigError: One asked for is missing on a side, or none is left.
+    """
+    ours = tuple(ModelConfig.from_dict(config.model).modalities)
+    both = tuple(m for m in ours if m in dataset.schemas)
+    if config.modalities is None:
+        if not both:
+            raise ConfigError(
+                f"The model takes {', '.join(ours)}; {dataset.name} gives "
+                f"{', '.join(dataset.schemas)}: nothing in common."
+            )
+        return both
+    for modality in config.modalities:
+        if modality not in both:
+            raise ConfigError(
+                f"modalities: {modality!r} must be one of the model's ({', '.join(ours)}) and of "
+                f"the data's ({', '.join(dataset.schemas)}). {suggest(modality, both)}"
+            )
+    return tuple(config.modalities)
+
+
+def build_objectives(
+    config: Mapping[str, Any], modalities: Sequence[str], registries: Registries
+) -> tuple[dict[str, Objective], dict[str, float]]:
+    """Objectives and their weights, by the name of the term in the config."""
+    objectives, weights = {}, {}
+    for term, node in config.items():
+        settings = {k: v for k, v in node.items() if k not in ("name", "weight")}
+        where = f"objective.{term}"
+        objectives[term] = registries.objectives.build(node["name"], where, modalities, **settings)
+        weight = node.get("weight", 1.0)
+        check_value(weight, float, f"{where}.weight")
+        weights[term] = float(weight)
+    if not objectives:
+        raise ConfigError("objective is empty: choose one, such as objective=[contrastive].")
+    return objectives, weights
+
+
+def build_passes(config: Mapping[str, Any]) -> Passes:
+    """How steps are run, from `name` and settings.
+
+    Raises:
+        ConfigError: An unknown name or setting.
+    """
+    name = str(config.get("name"))
+    if name not in PASSES:
+        raise ConfigError(f"passes.name={name!r}. {suggest(name, PASSES)}")
+    settings = {k: v for k, v in config.items() if k != "name"}
+    check_settings(PASSES[name], (), settings, "passes")
+    return PASSES[name](**settings)
+
+
+def build_runner(config: TrainConfig, dataset: Dataset, registries: Registries) -> Runner:
+    """What a run trains on a dataset, with fresh weights or those of `config.init`."""
+    modalities = choose_modalities(config, dataset)
+    node = {**config.model, "modalities": {m: config.model["modalities"][m] for m in modalities}}
+    if node.get("classifier") and node["classifier"].get("num_classes") is None:
+        node["classifier"] = {**node["classifier"], "num_classes": len(dataset.classes)}
+    return assemble(config, node, dataset.schemas, registries)
+
+
+def assemble(
+    config: TrainConfig,
+    model: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    registries: Registries,
+) -> Runner:
+    """Model and objectives of a run; weights are a function of the seed, or those of `config.init`.
+
+    Args:
+        config: Of the run.
+        model: Config of the model, with the modalities to train.
+        schemas: What the data give, by modality.
+        registries: Where names are found.
+    """
+    parsed = ModelConfig.from_dict(dict(model))
+    objectives, weights = build_objectives(config.objective, tuple(parsed.modalities), registries)
+    scalars = {k: v for o in objectives.values() for k, v in o.model_scalars().items()}
+    torch.manual_seed(config.seed)
+    built = Model.build(parsed, schemas, registries, scalars)
+    load_init(built, config.init)
+    runner = Runner(built, objectives, weights)
+    freeze(runner, config.optimizer.frozen)
+    return runner
+
+
+def load_init(model: Model, init: InitConfig) -> None:
+    """Start a model, or parts of it, from the weights of another.
+
+    Raises:
+        ConfigError: Parts without weights, or one that the model does not have.
+        WeightsError: The tensors of a part do not fit.
+    """
+    if init.weights is None:
+        if init.parts is not None:
+            raise ConfigError("init.parts is set and init.weights is not: give a run folder.")
+        return
+    folder = Path(init.weights)
+    path = (folder / "model" if (folder / "model").is_dir() else folder) / "model.safetensors"
+    tensors = read_tensors(path)
+    if init.parts is None:
+        shared = {name: t for name, t in tensors.items() if name in model.state_dict()}
+        load_strictly(model, {**model.state_dict(), **shared}, str(path))
+        if not shared:
+            raise ConfigError(f"init.weights: {path} and the model have no tensor in common.")
+        return
+    modules = dict(model.named_modules())
+    for part in init.parts:
+        if part not in modules:
+            known = [name for name in modules if name.count(".") == 1]
+            raise ConfigError(f"init.parts: the model has no {part!r}. {suggest(part, known)}")
+        prefix = f"{part}."
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        load_strictly(modules[part], own, f"{path}, part {part},")
