@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from shared.devices import Precision, autocast, resolve_device
 from shared.encoders.base import Embedding, Encoder, Fusion
 from shared.encoders.heads import Classifier, build_head
 from shared.errors import (
     ConfigError,
     DataError,
-    SchemaError,
     UnknownNameError,
     WeightsError,
     suggest,
@@ -25,12 +24,12 @@ from shared.errors import (
 from shared.files import atomic_path, write_json
 from shared.model_config import ModelConfig, read_model_json
 from shared.preprocess import Preprocessor
+from shared.raw_inputs import as_array
 from shared.registry import Registries
 from shared.schema import Schema
 from shared.weights import load_strictly, read_tensors, tensors_fingerprint, write_tensors
 
 FORMAT = 1
-Precision = Literal["float32", "bfloat16"]
 Output = Literal["projected", "pooled"]
 OUTPUTS = ("projected", "pooled")
 
@@ -360,87 +359,6 @@ class Model(nn.Module):
         for modality, state in states.items():
             model.preprocessors[modality].load_state(state)
         return model, chosen
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` → cuda, mps or cpu; anything else must be there.
-
-    Raises:
-        ConfigError: No such device on this machine.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device={device} cannot be used here: {reason}. `zoo doctor` shows the devices."
-        ) from error
-    return torch.device(device)
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """The autocast context of a precision.
-
-    Raises:
-        ConfigError: An unknown precision.
-    """
-    if precision not in ("float32", "bfloat16"):
-        raise ConfigError(f"precision={precision!r}. {suggest(precision, ('float32', 'bfloat16'))}")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-def as_array(value: Any, schema: Schema, where: str) -> Any:
-    """A raw input in the channel order of a schema; mappings and tables are stacked by name.
-
-    Raises:
-        SchemaError: A table lacks a channel, or has it in another unit.
-        DataError: Values are masked, complex or no numbers.
-    """
-    if isinstance(value, str) or not schema.channels:
-        return value
-    if not hasattr(value, "keys"):
-        if getattr(value, "unit", None) is not None:
-            raise SchemaError(
-                f"{where}: {schema.modality} is an array with one unit ({value.unit}); give a "
-                f"table of the columns {', '.join(map(str, schema.channels))}."
-            )
-        return _numbers(value, schema, f"{where}: {schema.modality}")
-    names = list(value.keys())
-    for channel in schema.channels:
-        if channel.name not in names:
-            raise SchemaError(
-                f"{schema.modality}: the input lacks channel {channel}. "
-                f"{suggest(channel.name, names)}"
-            )
-    columns = []
-    for channel in schema.channels:
-        column, unit = value[channel.name], getattr(value[channel.name], "unit", None)
-        if unit is not None and str(unit).replace(" ", "") != channel.unit:
-            raise SchemaError(
-                f"{where}: {schema.modality}: column {channel.name} is in {unit}, the model takes "
-                f"{channel}. Convert it first, such as by table[{channel.name!r}].to(…)."
-            )
-        columns.append(_numbers(column, schema, f"{where}: {schema.modality}: {channel.name}"))
-    if len({column.shape for column in columns}) > 1:
-        raise DataError(f"{where}: the columns of {schema.modality} differ in length.")
-    return np.stack(columns, axis=-1)
-
-
-def _numbers(value: Any, schema: Schema, where: str) -> NDArray[Any]:
-    """Plain numbers of the schema's dtype; never what hides under a mask."""
-    if np.ma.is_masked(value):
-        raise DataError(f"{where} has masked values. Remove these rows.")
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"it holds {array.dtype}")
-        return array.astype(schema.dtype, copy=False)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} is no array of real numbers: {error}.") from error
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

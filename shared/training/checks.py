@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from shared.devices import resolve_device
 from shared.errors import ConfigError, suggest
-from shared.model import resolve_device
 from shared.registry import Registries
 from shared.training.build import build_passes
 from shared.training.config import TrainConfig

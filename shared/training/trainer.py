@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from shared.data.prepared import PreparedDataset
-from shared.model import resolve_device
+from shared.devices import resolve_device
 from shared.training.checkpoints import AtomicCheckpointIO
 from shared.training.config import SelectionConfig, TrainConfig
 from shared.training.loader import CountedLoader

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import zoo
+from shared.devices import resolve_device
 from shared.errors import ConfigError, DataError, SchemaError, UnknownNameError, WeightsError
-from shared.model import Model, resolve_device
+from shared.model import Model
 from zoo.plugins import plugins
 
 

@@ -79,7 +79,7 @@ def _machine() -> list[tuple[str, str]]:
 
 
 def _automatic_device() -> str:
-    from shared.model import resolve_device
+    from shared.devices import resolve_device
 
     return resolve_device("auto").type
 

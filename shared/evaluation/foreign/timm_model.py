@@ -23,7 +23,7 @@ from shared.schema import Schema
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from shared.model import Precision
+    from shared.devices import Precision
 
 # Where training scripts put the tensors in a .pth file.
 _WRAPPERS = ("state_dict", "model")
@@ -68,7 +68,7 @@ class TimmEmbedder:
             raise DependencyError(
                 f"timm:{name} needs timm: pip install 'domain-zoo[vision]' ({error})"
             ) from error
-        from shared.model import autocast, resolve_device
+        from shared.devices import autocast, resolve_device
         from shared.weights import tensors_fingerprint
 
         _check_name(name)
@@ -96,7 +96,7 @@ class TimmEmbedder:
         import torch
         from PIL import Image
 
-        from shared.model import autocast
+        from shared.devices import autocast
 
         images = [Image.fromarray(array) for array in rgb_arrays(self.name, raws, schema)]
         batch = torch.stack([self._transform(image) for image in images]).to(self._device)

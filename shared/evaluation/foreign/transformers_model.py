@@ -24,7 +24,7 @@ from shared.schema import Schema
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from shared.model import Precision
+    from shared.devices import Precision
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class TransformersEmbedder:
                 f"transformers:{source} needs transformers: pip install 'domain-zoo[text]' "
                 f"({error})"
             ) from error
-        from shared.model import autocast, resolve_device
+        from shared.devices import autocast, resolve_device
         from shared.weights import tensors_fingerprint
 
         self.name = f"transformers:{source}" + (f" ({weights} weights)" if weights else "")
@@ -104,7 +104,7 @@ class TransformersEmbedder:
         """(n,) texts or uint8 (height, width, channel) images → (n, dim)."""
         import torch
 
-        from shared.model import autocast
+        from shared.devices import autocast
 
         with torch.inference_mode(), autocast(self._device, self._precision):
             if schema.dtype == "str":
