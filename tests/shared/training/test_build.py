@@ -1,0 +1,50 @@
+"""Starting from the weights of another run, whole or in parts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.errors import ConfigError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def folder(make_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    _, runner, _ = make_run("seed=5")
+    path: Path = tmp_path_factory.mktemp("other") / "model"
+    runner.model.save(path, "# card\n")
+    return path
+
+
+def test_parts(make_run, folder: Path) -> None:
+    _, other, _ = make_run("seed=5")
+    _, fresh, _ = make_run()
+    _, started, _ = make_run(f"init.weights={folder}", "init.parts=[encoders.spectra]")
+    for name, value in started.model.state_dict().items():
+        source = other if name.startswith("encoders.spectra.") else fresh
+        assert torch.equal(value, source.model.state_dict()[name]), name
+
+
+def test_all_that_both_have(make_run, folder: Path) -> None:
+    _, other, _ = make_run("seed=5")
+    # a run folder is as good as its model folder
+    _, started, _ = make_run(f"init.weights={folder.parent}", "modalities=[spectra,metadata]")
+    for name, value in started.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+def test_mistakes(make_run, folder: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"no 'encoders.spectrum'. Did you mean 'encoders.spectra'"
+    ):
+        make_run(f"init.weights={folder}", "init.parts=[encoders.spectrum]")
+    with pytest.raises(ConfigError, match=r"init.weights is not"):
+        make_run("init.parts=[encoders.spectra]")
+    with pytest.raises(WeightsError, match="no weights file"):
+        make_run("init.weights=/nowhere")
+    with pytest.raises(WeightsError, match="does not fit the model"):
+        make_run(
+            f"init.weights={folder}",
+            "init.parts=[encoders.metadata]",
+            "model.modalities.metadata.encoder.hidden_dim=32",
+        )
