@@ -45,7 +45,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/startup.py
 
 clean:

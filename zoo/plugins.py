@@ -21,7 +21,13 @@ SHARED = Domain(
         "image_folder": "shared.data.generic:ImageFolder",
         "text_table": "shared.data.generic:TextTable",
     },
-    objectives={"contrastive": "shared.objectives.contrastive:Contrastive"},
+    preprocessors={"image": "shared.preprocessors.image:ImagePreprocessor"},
+    encoders={"vit": "shared.encoders.vit:VisionTransformer"},
+    objectives={
+        "classification": "shared.objectives.classification:Classification",
+        "contrastive": "shared.objectives.contrastive:Contrastive",
+        "dinov2": "shared.objectives.dinov2:DINOv2",
+    },
     evaluators={"default": "shared.evaluation.evaluator:DEFAULT"},
 )
 

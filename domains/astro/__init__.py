@@ -23,6 +23,7 @@ DOMAIN = Domain(
             "domains.astro.encoders.light_curve_transformer:LightCurveTransformer"
         ),
         "galspecnet": "domains.astro.encoders.galspecnet:GalSpecNet",
+        "informer": "domains.astro.encoders.informer:Informer",
         "metadata_mlp": "domains.astro.encoders.metadata_mlp:MetadataMLP",
     },
     evaluators={"variable_stars": "domains.astro.evaluators:VARIABLE_STARS"},

@@ -80,7 +80,13 @@ def build_runner(config: TrainConfig, dataset: Dataset, registries: Registries) 
     """What a run trains on a dataset, with fresh weights or those of `config.init`."""
     modalities = choose_modalities(config, dataset)
     node = {**config.model, "modalities": {m: config.model["modalities"][m] for m in modalities}}
-    if node.get("classifier") and node["classifier"].get("num_classes") is None:
+    if node.get("classifier"):
+        given = node["classifier"].get("num_classes")
+        if given not in (None, len(dataset.classes)):
+            raise ConfigError(
+                f"model.classifier.num_classes={given}, and {dataset.name} has "
+                f"{len(dataset.classes)} classes. Leave it out."
+            )
         node["classifier"] = {**node["classifier"], "num_classes": len(dataset.classes)}
     return assemble(config, node, dataset.schemas, registries)
 

@@ -49,6 +49,8 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
     for key, good in ranges.items():
         if not good:
             raise ConfigError(f"{key} is out of range: see `zoo train --dry-run`.")
+    if config.schedule.name == "plateau" and config.schedule.warmup_epochs is None:
+        raise ConfigError("schedule.name=plateau counts epochs: set schedule.warmup_epochs, or 0.")
     parse_rules(config.optimizer)
     build_passes(config.passes)
     resolve_device(config.trainer.device)

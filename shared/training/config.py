@@ -81,6 +81,8 @@ class ScheduleConfig:
         warmup_fraction: Share of all steps with a linear rise to the peak.
         warmup_epochs: Length of the warm-up in epochs; null: by `warmup_fraction`.
         warmup_start: Where it starts, over the peak; null: at the first of even steps.
+        warmup_ends_at_peak: Whether its last step has the peak already (as DINOv2's), instead of
+            the step after it.
         final_ratio: Where the cosine ends.
         final_weight_decay: Weight decay at the end, reached by half a cosine; null: constant.
         factor: Of the plateau.
@@ -91,6 +93,7 @@ class ScheduleConfig:
     warmup_fraction: float = 0.05
     warmup_epochs: float | None = None
     warmup_start: float | None = None
+    warmup_ends_at_peak: bool = False
     final_ratio: float = 0.0
     final_weight_decay: float | None = None
     factor: float = 0.1

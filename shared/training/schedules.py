@@ -1,12 +1,12 @@
 """Learning rate and weight decay over a run: functions of the position, so that a resumed run needs
 no state; only a plateau has some."""
 
-import math
 from typing import Any
 
 import torch
 
 from shared.objectives.base import Position
+from shared.schedule import cosine, linear
 from shared.training.config import ScheduleConfig
 
 SCHEDULES = ("cosine", "constant", "plateau")
@@ -15,33 +15,28 @@ SCHEDULES = ("cosine", "constant", "plateau")
 def rate_at(position: Position, config: ScheduleConfig) -> float:
     """Learning rate over its peak, without what a plateau takes off.
 
-    A linear warm-up, then half a cosine (SGDR, arXiv:1608.03983, eq. 5, one period) or constant.
+    A linear warm-up, then half a cosine (`shared.schedule`) or constant.
     """
     step, total = position.step, position.total_steps
-    warmup: float = round(total * config.warmup_fraction)
+    warmup = round(total * config.warmup_fraction)
     if config.warmup_epochs is not None:
-        warmup = config.warmup_epochs * position.steps_per_epoch
+        warmup = round(config.warmup_epochs * position.steps_per_epoch)
     if config.name == "plateau":
         # rates of a whole epoch
         step -= step % position.steps_per_epoch
     if step < warmup:
         start = 1 / (warmup + 1) if config.warmup_start is None else config.warmup_start
-        return start + (1 - start) * step / warmup
+        return linear(step, warmup if config.warmup_ends_at_peak else warmup + 1, start, 1.0)
     if config.name != "cosine":
         return 1.0
-    return _cosine((step - warmup) / max(1, total - warmup), 1.0, config.final_ratio)
+    return cosine(step - warmup, total - warmup, 1.0, config.final_ratio)
 
 
 def decay_at(position: Position, weight_decay: float, config: ScheduleConfig) -> float:
     """Weight decay of a step."""
     if config.final_weight_decay is None:
         return weight_decay
-    progress = position.step / max(1, position.total_steps)
-    return _cosine(progress, weight_decay, config.final_weight_decay)
-
-
-def _cosine(progress: float, start: float, end: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return cosine(position.step, position.total_steps, weight_decay, config.final_weight_decay)
 
 
 class Plateau:

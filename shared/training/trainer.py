@@ -64,9 +64,10 @@ class Loaders(pl.LightningDataModule):
 class FirstEpochCounts(EarlyStopping):
     """Early stopping that counts the first epoch as one without improvement, as AstroM3's code."""
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    # where Lightning judges when every epoch has one validation
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         first = not self.best_score.isfinite()
-        super().on_validation_end(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
         if first:
             self.wait_count = 1
 

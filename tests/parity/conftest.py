@@ -34,7 +34,9 @@ class Case:
         name = self.path.stem
         if kind == "weights" and "weights_file" in self.spec:
             return load_file(self.path.with_name(self.spec["weights_file"]))
-        return load_file(self.path.with_name(f"{name}.{kind}.safetensors"))
+        path = self.path.with_name(f"{name}.{kind}.safetensors")
+        # the expectations of some cases stand in the JSON alone
+        return load_file(path) if path.exists() else {}
 
     def compare(self, ours: dict[str, Tensor]) -> None:
         """Every output upstream recorded, at the tolerance of the longest prefix that fits:
