@@ -73,6 +73,14 @@ class Runner(nn.Module):
         for objective in objectives.values():
             for request in objective.requests:
                 self._check(request)
+        pooled_only = ("pooled", "projected", "logits")
+        # otherwise tokens go as soon as they are pooled
+        self._keep_tokens = any(
+            request.output not in pooled_only
+            or (isinstance(request.modality, tuple) and request.output != "logits")
+            for objective in objectives.values()
+            for request in objective.requests
+        )
 
     def named_objectives(self) -> list[tuple[str, Objective]]:
         """With the name of the term in the config."""
@@ -123,7 +131,7 @@ class Runner(nn.Module):
                 backward pass encodes them again. None: all at once.
             with_metrics: Also compute what the objectives only watch.
         """
-        step = _Step(self.model, batch, chunk_size)
+        step = _Step(self.model, batch, chunk_size, self._keep_tokens)
         outputs: dict[str, LossOutput] = {}
         metrics: dict[str, Term] = {}
         for name, objective in self.named_objectives():
@@ -162,8 +170,11 @@ class Runner(nn.Module):
 class _Step:
     """The encodings of one step; each distinct one is made when it is first asked for."""
 
-    def __init__(self, model: Model, batch: Batch, chunk_size: int | None) -> None:
-        self.model, self.batch, self.chunk_size = model, batch, chunk_size
+    def __init__(
+        self, model: Model, batch: Batch, chunk_size: int | None, keep_tokens: bool
+    ) -> None:
+        self.model, self.batch = model, batch
+        self.chunk_size, self.keep_tokens = chunk_size, keep_tokens
         self.counts = numbers_of_ranks(len(batch), batch.rows.device)
         self.labels = gather_rows(batch.labels, self.counts)
         self.groups = gather_rows(batch.groups, self.counts)
@@ -266,7 +277,8 @@ class _Step:
         key = (owner, f"{request.tower}/{request.view if transformed else ''}", modality)
         if key not in self._embeddings:
             inputs = view.inputs[modality] if transformed else self.batch.inputs[modality]
-            self._embeddings[key] = encode_in_chunks(tower, modality, inputs, self.chunk_size)
+            found = encode_in_chunks(tower, modality, inputs, self.chunk_size)
+            self._embeddings[key] = found if self.keep_tokens else Embedding(found.pooled)
         return self._embeddings[key]
 
     def _remember(self, request: Request, encoded: Encoded) -> None:

@@ -1,0 +1,1 @@
+"""Preprocessors that two domains need."""

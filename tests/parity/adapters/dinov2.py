@@ -1,0 +1,443 @@
+"""DINOv2: backbone, stochastic depth, heads, losses, masks, schedules and the whole step."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from shared.data.batch import Batch
+from shared.data.generic import IMAGE
+from shared.encoders.checkpoints_vit import DINOV2, dinov2_settings, dinov2_training
+from shared.encoders.transformer import Block, draw_rows
+from shared.encoders.vit import VisionTransformer
+from shared.objectives.base import Position
+from shared.objectives.block_masks import block_mask, draw_masks, ratio_bounds
+from shared.objectives.dinov2 import DINOv2
+from shared.objectives.self_distillation import (
+    Centre,
+    build_dino_head,
+    centred_targets,
+    koleo_losses,
+    masked_weights,
+    nearest_neighbours,
+    sinkhorn_targets,
+)
+from shared.schedule import warmup_cosine
+from shared.training.build import assemble, build_passes
+from shared.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, TrainerConfig
+from shared.training.module import PretrainModule
+from shared.training.optimization import set_rates
+from shared.training.trainer import build_trainer
+from shared.weights import KeyMap, load_strictly
+from zoo.plugins import plugins
+
+Adapter = Callable[[Any], dict[str, Tensor]]
+
+
+def gradients(module: nn.Module, keys: KeyMap, upstream: Iterable[str]) -> dict[str, Tensor]:
+    """Under upstream's names."""
+    ours = dict(module.named_parameters())
+    return {f"grad.{name}": ours[str(keys.name(name))].grad for name in upstream}
+
+
+def vit_forward(case: Any) -> dict[str, Tensor]:
+    weights, inputs = case.tensors("weights"), case.tensors("inputs")
+    encoder: VisionTransformer = plugins().registries.encoders.build(
+        "vit", "parity", **dinov2_settings(case.config)
+    )
+    load_strictly(encoder, DINOV2.convert(weights), str(case.path))
+    encoder.eval()
+    found: dict[str, Tensor] = {}
+    for name in [key for key in inputs if key.startswith("image_")]:
+        values = inputs[name]
+        mask = inputs.get(f"masks_{name}")
+        grid = [side // encoder.patch_size for side in values.shape[-2:]]
+        tokens = encoder.embed(values, mask)
+        output = encoder({"values": values} | ({} if mask is None else {"token_mask": mask}))
+        x = tokens
+        for block in encoder.blocks:
+            x = block(x)
+        found |= {
+            f"{name}.pos_embed": encoder.positions(*grid),
+            f"{name}.tokens": tokens,
+            f"{name}.x_prenorm": x,
+            f"{name}.x_norm_clstoken": output.pooled,
+            f"{name}.x_norm_patchtokens": output.tokens,
+            f"{name}.x_norm_regtokens": encoder.norm(x)[:, 1 : 1 + encoder.num_registers],
+        }
+        for number, (cls, patches) in enumerate(encoder.intermediate_layers(values, 2)):
+            patch_map = patches.transpose(1, 2).unflatten(2, grid)
+            found[f"{name}.last2_norm.{number}.cls"] = cls
+            found[f"{name}.last2_norm.{number}.patch_map"] = patch_map
+        ends = encoder.intermediate_layers(values, [0, encoder.depth - 1], norm=False)
+        for number, (_, patches) in enumerate(ends):
+            found[f"{name}.blocks_first_last_prenorm.{number}"] = patches
+    output = encoder({"values": inputs["image_native"], "token_mask": inputs["masks_grad"]})
+    loss = (output.pooled * inputs["grad_w_cls"]).sum()
+    loss = loss + (output.tokens * inputs["grad_w_patch"]).sum()
+    loss.backward()
+    return found | gradients(encoder, DINOV2, weights) | {"grad_loss": loss}
+
+
+def stochastic_depth(case: Any) -> dict[str, Tensor]:
+    config, inputs = case.config, case.tensors("inputs")
+    block = Block(
+        config["dim"], config["num_heads"], layer_scale=1.0, drop_path=config["drop_path"]
+    )
+    load_strictly(block, case.tensors("weights"), str(case.path))
+    x, x_local = inputs["x"], inputs["x_local"]
+    rate, device = config["drop_path"], x.device
+    found = {"eval_out": block.eval()(x)}
+    torch.manual_seed(config["torch_seed"])
+    found["train_out"] = block.train()(x)
+    torch.manual_seed(config["torch_seed"])
+    for name in ("attn", "ffn"):
+        found[f"perm_{name}"] = draw_rows(len(x), rate, device)
+    torch.manual_seed(config["torch_seed"])
+    for name in ("attn", "ffn"):
+        found[f"list.perm_{name}_global"] = draw_rows(len(x), rate, device)
+        found[f"list.perm_{name}_local"] = draw_rows(len(x_local), rate, device)
+    for size, tensor in (("global", x), ("local", x_local)):
+        kept = (found[f"list.perm_attn_{size}"], found[f"list.perm_ffn_{size}"])
+        found[f"list.train_out_{size}"] = block(tensor, kept=kept)
+    return found
+
+
+def dino_head(case: Any) -> dict[str, Tensor]:
+    weights, inputs = case.tensors("weights"), case.tensors("inputs")
+    upstream = case.config
+    settings = {
+        "prototypes": upstream["out_dim"],
+        "hidden_dim": upstream["hidden_dim"],
+        "bottleneck_dim": upstream["bottleneck_dim"],
+        "layers": upstream["nlayers"],
+    }
+    head = build_dino_head(upstream["in_dim"], settings, "parity")
+    load_strictly(head, weights, str(case.path))
+    x = inputs["x"].requires_grad_()
+    logits = head(x)
+    (logits * inputs["grad_w"]).sum().backward()
+    found = {"mlp_out": head.mlp(x), "bottleneck_normalised": head.bottleneck(x), "logits": logits}
+    return found | gradients(head, KeyMap((("*", "*"),)), weights) | {"grad.x": x.grad}
+
+
+def make_targets(kind: str, logits: Tensor, centre: Tensor, upstream: Mapping[str, Any]) -> Tensor:
+    temperature = upstream["teacher_temp"]
+    if kind == "sinkhorn":
+        return sinkhorn_targets(logits, temperature, upstream["n_iterations"])
+    return centred_targets(logits, centre, temperature)
+
+
+def moved_centre(start: Tensor, logits: Tensor, momentum: float) -> Tensor:
+    """The centre after a step, in upstream's shape."""
+    centre = Centre(start.shape[-1], momentum)
+    centre.value.copy_(start.flatten())
+    centre.remember(logits)
+    centre.update()
+    return centre.value.view_as(start)
+
+
+def build_objective(**settings: Any) -> DINOv2:
+    objective: DINOv2 = plugins().registries.objectives.build(
+        "dinov2", "parity", ["image"], **settings
+    )
+    return objective
+
+
+def dino_loss(case: Any) -> dict[str, Tensor]:
+    inputs, upstream = case.tensors("inputs"), case.config
+    swapped, centre = inputs["teacher_logits"], inputs["center0"]
+    images = len(swapped) // 2
+    local_crops = len(inputs["student_local_logits"]) // images
+    objective = build_objective(
+        local_crops=local_crops, student_temperature=upstream["student_temp"]
+    )
+    found = {"center_after_update": moved_centre(centre, swapped, upstream["center_momentum"])}
+    for kind in ("centering", "sinkhorn"):
+        targets = make_targets(kind, swapped, centre, upstream)
+        crops, local = (
+            inputs[f"student_{name}_logits"].clone().requires_grad_()
+            for name in ("global", "local")
+        )
+        terms = objective.crop_terms(crops, local, targets.roll(images, dims=0))
+        sum(term.weight * term.mean for term in terms.values()).backward()
+        found |= {
+            f"teacher_probs_{kind}": targets,
+            f"{kind}.raw_global": terms["global"].mean,
+            f"{kind}.raw_local_sum": terms["local"].mean,
+            f"{kind}.grad.student_global_logits": crops.grad,
+            f"{kind}.grad.student_local_logits": local.grad,
+        }
+        for name, term in terms.items():
+            found[f"{kind}.dino_{name}_crops_loss"] = term.weight * term.mean
+    return found
+
+
+def ibot_loss(case: Any) -> dict[str, Tensor]:
+    inputs, upstream = case.tensors("inputs"), case.config
+    logits, centre, masks = inputs["teacher_masked_logits"], inputs["center0"], inputs["masks"]
+    objective = build_objective(student_temperature=upstream["student_temp"])
+    weights = masked_weights(masks)
+    found = {
+        "center_after_update": moved_centre(centre, logits, upstream["center_momentum"]),
+        "masks_weight": weights,
+    }
+    for kind in ("centering", "sinkhorn"):
+        targets = make_targets(kind, logits, centre.flatten(), upstream)
+        student = inputs["student_masked_logits"].clone().requires_grad_()
+        loss = objective.patch_term(student, targets, weights, len(masks)).mean
+        loss.backward()
+        found |= {
+            f"teacher_probs_{kind}": targets,
+            f"{kind}.forward_masked": loss,
+            f"{kind}.grad.student_masked_logits": student.grad,
+        }
+    dense = [inputs[name][masks] for name in ("student_dense_logits", "teacher_dense_probs")]
+    found["dense.forward"] = objective.patch_term(*dense, weights, len(masks)).mean
+    return found
+
+
+def koleo_loss(case: Any) -> dict[str, Tensor]:
+    x, halves = (case.tensors("inputs")["x"].requires_grad_() for _ in range(2))
+    loss = koleo_losses(x).mean()
+    loss.backward()
+    rows = nn.functional.normalize(x.detach(), dim=-1)
+    nearest = nearest_neighbours(rows, rows, torch.arange(len(rows)))
+    found = {"loss": loss, "grad.x": x.grad, "nearest_index": nearest}
+    if len(x) > 2:
+        term = build_objective(koleo_weight=case.config["weight"]).koleo_term(halves)
+        weighted = term.weight * term.mean
+        weighted.backward()
+        found |= {"weighted_two_chunk_loss": weighted, "grad.x_two_chunk": halves.grad}
+    return found
+
+
+def masking_generator(case: Any) -> dict[str, Tensor]:
+    found = {}
+    for number, (grid, largest, requested, seed) in enumerate(case.config["cases"]):
+        rng = Random(seed)
+        for repeat in range(case.config["repeats"]):
+            found[f"mask.{number}.{repeat}"] = block_mask(
+                rng, *grid, requested, largest, case.config["min_num_patches"]
+            )
+    return found
+
+
+def collate(case: Any) -> dict[str, Tensor]:
+    inputs, upstream = case.tensors("inputs"), case.config
+    crops, local = (inputs[f"{name}_crops"].flatten(0, 1) for name in ("global", "local"))
+    side = upstream["global_size"] // upstream["patch_size"]
+    share, ratio = upstream["mask_sample_probability"], upstream["mask_ratio_min_max"]
+    masks = draw_masks(
+        Random(upstream["python_random_seed"]), len(crops), (side, side), share, ratio
+    )
+    views = build_objective(local_crops=len(inputs["local_crops"])).views(crops, local, masks)
+    masked, targets = views["global"].inputs["image"], views["global"].targets
+    bounds = ratio_bounds(int(len(crops) * share), ratio)[1:]
+    return {
+        "collated_global_crops": masked["values"],
+        "collated_local_crops": views["local"].inputs["image"]["values"],
+        "collated_masks": masked["token_mask"],
+        "mask_indices_list": targets["masked"],
+        "masks_weight": targets["weights"],
+        "n_masked_patches": torch.tensor([len(targets["masked"])]),
+        "upperbound": torch.tensor(sum(int(side * side * bound) for bound in bounds)),
+    }
+
+
+def schedules(case: Any) -> dict[str, Tensor]:
+    optim, teacher = case.config["optim"], case.config["teacher"]
+    length = case.config["epoch_length"]
+    total = optim["epochs"] * length
+    objective = build_objective(
+        teacher_momentum=teacher["momentum_teacher"],
+        final_teacher_momentum=teacher["final_momentum_teacher"],
+        teacher_temperature=teacher["teacher_temp"],
+        warmup_teacher_temperature=teacher["warmup_teacher_temp"],
+        temperature_warmup_epochs=teacher["warmup_teacher_temp_epochs"],
+    )
+    groups = torch.optim.SGD(
+        [
+            {"params": [torch.zeros(1)], "scales": (1.0, 1.0, frozen)}
+            for frozen in (0, optim["freeze_last_layer_epochs"])
+        ]
+    )
+    optimizer = OptimizerConfig(lr=optim["lr"], weight_decay=optim["weight_decay"])
+    schedule = ScheduleConfig(final_weight_decay=optim["weight_decay_end"])
+    found: dict[str, list[float]] = {name: [] for name in case.tensors("outputs")}
+    # and a little beyond the end
+    for step in range(total + 3):
+        position = Position(step, total, length)
+        rate = warmup_cosine(
+            step, total, optim["warmup_epochs"] * length, 1.0, optim["min_lr"] / optim["lr"]
+        )
+        set_rates(groups, rate, position, optimizer, schedule)
+        body, last = groups.param_groups
+        values = {
+            "lr": body["lr"],
+            "last_layer_lr": last["lr"],
+            "weight_decay": body["weight_decay"],
+            "momentum": objective.momentum_at(position),
+            "teacher_temp": objective.temperature_at(position),
+        }
+        for name, value in values.items():
+            found[name].append(value)
+    return {name: torch.tensor(values, dtype=torch.float64) for name, values in found.items()}
+
+
+def step_config(case: Any) -> TrainConfig:
+    """Upstream's settings of one step as a config of `zoo train`."""
+    upstream = case.config
+    student, optim, crops, dino, ibot, centering = (
+        upstream["overrides"][name]
+        for name in ("student", "optim", "crops", "dino", "ibot", "train")
+    )
+    vit = {
+        **upstream["vit"],
+        "img_size": crops["global_crops_size"],
+        "patch_size": student["patch_size"],
+        "ffn_layer": student["ffn_layer"],
+        "num_register_tokens": 0,
+        "interpolate_offset": 0.1,
+        "interpolate_antialias": False,
+    }
+    encoder = {"name": "vit", **dinov2_settings(vit), "drop_path": student["drop_path_rate"]}
+    # these two follow from the data
+    del encoder["in_channels"], encoder["image_size"]
+    image = {
+        "preprocess": {"name": "image", "image_size": crops["global_crops_size"]},
+        "encoder": encoder,
+        "head": None,
+    }
+    term = {
+        "name": "dinov2",
+        "local_crops": crops["local_crops_number"],
+        "global_size": crops["global_crops_size"],
+        "local_size": crops["local_crops_size"],
+        "head": head_settings(dino),
+        "ibot_head": head_settings(ibot) if ibot["separate_head"] else None,
+        "targets": centering["centering"].removesuffix("_knopp"),
+        "koleo_weight": dino["koleo_loss_weight"],
+        "teacher_momentum": upstream["momentum"],
+        "warmup_teacher_temperature": upstream["teacher_temp"],
+    }
+    patches = {"match": "*patch_embed*", "lr_scale": optim["patch_embed_lr_mult"]}
+    last = {"match": "*last_layer*", "lr_scale": upstream["last_layer_lr"] / upstream["lr"]}
+    return TrainConfig(
+        domain="astro",
+        data={},
+        model={
+            "name": "vit",
+            "embed_dim": upstream["vit"]["embed_dim"],
+            "modalities": {"image": image},
+        },
+        objective={"dinov2": term},
+        optimizer=OptimizerConfig(
+            lr=upstream["lr"],
+            weight_decay=upstream["wd"],
+            betas=[0.9, 0.999],
+            layer_decay=optim["layerwise_decay"],
+            rules=[patches, last],
+        ),
+        schedule=ScheduleConfig(name="constant", warmup_fraction=0.0),
+        trainer=TrainerConfig(
+            max_epochs=1,
+            device="cpu",
+            gradient_clip_norm=optim["clip_grad"],
+            gradient_clip_per="part",
+        ),
+    )
+
+
+def head_settings(upstream: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "prototypes": upstream["head_n_prototypes"],
+        "hidden_dim": upstream["head_hidden_dim"],
+        "bottleneck_dim": upstream["head_bottleneck_dim"],
+    }
+
+
+class Unclipped(pl.Callback):
+    """Gradients of the trained parameters as the backward pass leaves them."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, Tensor] = {}
+
+    def on_after_backward(self, trainer: Any, module: Any) -> None:
+        named = module.runner.named_parameters()
+        self.gradients = {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+
+def train_step(case: Any) -> dict[str, Tensor]:
+    """The zoo's own loop for one step."""
+    config, keys = step_config(case), dinov2_training("image", "dinov2")
+    runner = assemble(config, config.model, {"image": IMAGE}, plugins().registries)
+    weights = {
+        name: t.flatten() if "center" in name else t for name, t in case.tensors("weights").items()
+    }
+    load_strictly(runner, keys.convert(weights), str(case.path))
+    inputs = case.tensors("inputs")
+    crops, local = inputs["collated_global_crops"], inputs["collated_local_crops"]
+    (objective,) = (o for _, o in runner.named_objectives())
+    assert isinstance(objective, DINOv2)
+    views = objective.views(crops, local, inputs["collated_masks"])
+    images = len(crops) // 2
+    rows = torch.arange(images)
+    batch = Batch(
+        {"image": {"values": crops[:images]}},
+        {"image": torch.ones(images, dtype=torch.bool)},
+        torch.full((images,), -1),
+        rows,
+        rows,
+        {f"dinov2/{name}": view for name, view in views.items()},
+    )
+    module = PretrainModule(runner, build_passes(config.passes), config, {"total_steps": 1})
+    unclipped = Unclipped()
+    with TemporaryDirectory() as folder:
+        loader = DataLoader([batch], batch_size=None)
+        build_trainer(config, Path(folder), [unclipped]).fit(module, loader)
+    assert module.last_output is not None
+    terms = {name: t.weight * t.mean for name, t in module.last_output.terms.items()}
+    found = {
+        "total_loss": sum(terms.values()),
+        "logged.dino_global_crops_loss": terms["dinov2/global"],
+        "logged.dino_local_crops_loss": terms["dinov2/local"],
+        "logged.koleo_loss": terms["dinov2/koleo"] / 2,
+        "logged.ibot_loss": terms["dinov2/ibot"] / 2,
+        "dino_center_after": objective.dino_centre.value[None],
+        "ibot_center_after": objective.ibot_centre.value[None, None],
+    }
+    parameters = dict(runner.named_parameters())
+    norms: dict[str, list[Tensor]] = {}
+    for name in weights:
+        ours = str(keys.name(name))
+        tower, _, rest = name.partition(".")
+        if tower in ("student", "teacher"):
+            found[f"{tower}_after.{rest}"] = parameters[ours]
+        if tower == "student":
+            found[f"grad.{rest}"] = unclipped.gradients[ours]
+            norms.setdefault(rest.partition(".")[0], []).append(unclipped.gradients[ours])
+    return found | {
+        f"grad_norm_before_clip.{part}": nn.utils.get_total_norm(gradients)
+        for part, gradients in norms.items()
+    }
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "vit_forward": vit_forward,
+    "stochastic_depth": stochastic_depth,
+    "dino_head": dino_head,
+    "dino_loss": dino_loss,
+    "ibot_loss": ibot_loss,
+    "koleo_loss": koleo_loss,
+    "masking_generator": masking_generator,
+    "collate": collate,
+    "schedules": schedules,
+    "train_step": train_step,
+}
