@@ -18,14 +18,3 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
     if step >= steps:
         return end
     return end + (start - end) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def warmup_cosine(step: int, total: int, warmup: int, peak: float, final: float) -> float:
-    """From 0 to `peak` in `warmup` even steps, both ends included, then half a cosine to `final`.
-
-    DINOv2 (arXiv:2304.07193) and DINO have their learning rate like this: the peak is reached
-    with the last step of the warm-up and is that of the next one too.
-    """
-    if step < warmup:
-        return linear(step, warmup, 0.0, peak)
-    return cosine(step - warmup, total - warmup, peak, final)

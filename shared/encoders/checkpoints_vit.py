@@ -39,10 +39,10 @@ def dinov2_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "depth": config["depth"],
         "num_heads": config["num_heads"],
         "ffn": "swiglu" if config["ffn_layer"].startswith("swiglu") else "mlp",
-        "num_registers": config["num_register_tokens"],
+        "num_registers": config.get("num_register_tokens", 0),
         "mask_token": True,
-        "interpolate_offset": config["interpolate_offset"],
-        "interpolate_antialias": config["interpolate_antialias"],
+        "interpolate_offset": config.get("interpolate_offset", 0.1),
+        "interpolate_antialias": config.get("interpolate_antialias", False),
     }
 
 
@@ -58,6 +58,30 @@ def mae_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "layer_scale": None,
         "positions": "sincos",
         "init": "xavier",
+    }
+
+
+def dinov2_objective_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections `crops`, `dino`, `ibot` and `train` of facebookresearch/dinov2's training config →
+    settings of the objective `dinov2`."""
+    crops, dino, ibot = config["crops"], config["dino"], config["ibot"]
+    heads = [
+        {
+            "prototypes": section["head_n_prototypes"],
+            "hidden_dim": section["head_hidden_dim"],
+            "bottleneck_dim": section["head_bottleneck_dim"],
+        }
+        for section in (dino, ibot)
+    ]
+    return {
+        "local_crops": crops["local_crops_number"],
+        "global_size": crops["global_crops_size"],
+        "local_size": crops["local_crops_size"],
+        "head": heads[0],
+        "ibot_head": heads[1] if ibot["separate_head"] else None,
+        "targets": config["train"]["centering"].removesuffix("_knopp"),
+        "koleo_weight": dino["koleo_loss_weight"],
+        "koleo_neighbours": "rank",
     }
 
 

@@ -109,12 +109,15 @@ class DINOv2(Objective):
         koleo_neighbours: Literal["all", "rank"] = "all",
     ) -> None:
         super().__init__(modalities)
-        if modality is None and len(self.modalities) > 1:
-            raise ConfigError(f"dinov2: set modality, one of {', '.join(self.modalities)}.")
+        if modality is None and len(self.modalities) == 1:
+            modality = self.modalities[0]
+        if modality not in self.modalities:
+            raise ConfigError(
+                f"dinov2: modality={modality!r} has to be one of {', '.join(self.modalities)}."
+            )
         if local_crops < 0:
             raise ConfigError(f"dinov2: local_crops={local_crops} cannot be negative.")
-        self.modality = modality or self.modalities[0]
-        self.local_crops = local_crops
+        self.modality, self.local_crops = modality, local_crops
         self._sizes, self._scales, self._blur = (
             (global_size, local_size),
             (global_scale, local_scale),

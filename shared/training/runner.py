@@ -102,7 +102,8 @@ class Runner(nn.Module):
     def parts(self) -> list[nn.Module]:
         """The model and every module of an objective, each of which may be clipped by itself."""
         modules = [m for _, o in self.named_objectives() for m in o.children()]
-        return [self.model, *modules]
+        trained = [m for m in modules if any(p.requires_grad for p in m.parameters())]
+        return [self.model, *trained]
 
     def make_views(self, batch: Batch) -> Batch:
         """The batch with the views of every objective; those it has already stay."""

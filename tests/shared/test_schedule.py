@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from shared.schedule import cosine, linear, warmup_cosine
+from shared.schedule import cosine, linear
 
 
 def test_linear_includes_both_ends() -> None:
@@ -18,10 +18,3 @@ def test_cosine() -> None:
     assert cosine(4, 8, 2.0, 1.0) == pytest.approx(1.5)
     assert cosine(2, 8, 2.0, 1.0) == pytest.approx(1.5 + math.cos(math.pi / 4) / 2)
     assert cosine(8, 8, 2.0, 1.0) == cosine(80, 8, 2.0, 1.0) == 1.0
-
-
-def test_the_peak_is_reached_twice() -> None:
-    values = [warmup_cosine(i, 10, 4, 6.0, 0.0) for i in range(11)]
-    assert values[:5] == [0.0, 2.0, 4.0, 6.0, 6.0]
-    assert values[10] == 0.0
-    assert values[4:] == sorted(values[4:], reverse=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -13,7 +13,12 @@ from torch.utils.data import DataLoader
 
 from shared.data.batch import Batch
 from shared.data.generic import IMAGE
-from shared.encoders.checkpoints_vit import DINOV2, dinov2_settings, dinov2_training
+from shared.encoders.checkpoints_vit import (
+    DINOV2,
+    dinov2_objective_settings,
+    dinov2_settings,
+    dinov2_training,
+)
 from shared.encoders.transformer import Block, draw_rows
 from shared.encoders.vit import VisionTransformer
 from shared.objectives.base import Position
@@ -28,11 +33,11 @@ from shared.objectives.self_distillation import (
     nearest_neighbours,
     sinkhorn_targets,
 )
-from shared.schedule import warmup_cosine
 from shared.training.build import assemble, build_passes
 from shared.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, TrainerConfig
 from shared.training.module import PretrainModule
 from shared.training.optimization import set_rates
+from shared.training.schedules import rate_at
 from shared.training.trainer import build_trainer
 from shared.weights import KeyMap, load_strictly
 from zoo.plugins import plugins
@@ -87,12 +92,10 @@ def vit_forward(case: Any) -> dict[str, Tensor]:
 
 def stochastic_depth(case: Any) -> dict[str, Tensor]:
     config, inputs = case.config, case.tensors("inputs")
-    block = Block(
-        config["dim"], config["num_heads"], layer_scale=1.0, drop_path=config["drop_path"]
-    )
+    rate = config["drop_path"]
+    block = Block(config["dim"], config["num_heads"], layer_scale=1.0, drop_path=rate)
     load_strictly(block, case.tensors("weights"), str(case.path))
-    x, x_local = inputs["x"], inputs["x_local"]
-    rate, device = config["drop_path"], x.device
+    x, x_local, device = inputs["x"], inputs["x_local"], inputs["x"].device
     found = {"eval_out": block.eval()(x)}
     torch.manual_seed(config["torch_seed"])
     found["train_out"] = block.train()(x)
@@ -118,9 +121,8 @@ def dino_head(case: Any) -> dict[str, Tensor]:
         "bottleneck_dim": upstream["bottleneck_dim"],
         "layers": upstream["nlayers"],
     }
-    head = build_dino_head(upstream["in_dim"], settings, "parity")
+    head, x = build_dino_head(upstream["in_dim"], settings, "parity"), inputs["x"].requires_grad_()
     load_strictly(head, weights, str(case.path))
-    x = inputs["x"].requires_grad_()
     logits = head(x)
     (logits * inputs["grad_w"]).sum().backward()
     found = {"mlp_out": head.mlp(x), "bottleneck_normalised": head.bottleneck(x), "logits": logits}
@@ -144,20 +146,16 @@ def moved_centre(start: Tensor, logits: Tensor, momentum: float) -> Tensor:
 
 
 def build_objective(**settings: Any) -> DINOv2:
-    objective: DINOv2 = plugins().registries.objectives.build(
-        "dinov2", "parity", ["image"], **settings
-    )
-    return objective
+    registry = plugins().registries.objectives
+    return registry.build("dinov2", "parity", ["image"], **settings)
 
 
 def dino_loss(case: Any) -> dict[str, Tensor]:
     inputs, upstream = case.tensors("inputs"), case.config
     swapped, centre = inputs["teacher_logits"], inputs["center0"]
     images = len(swapped) // 2
-    local_crops = len(inputs["student_local_logits"]) // images
-    objective = build_objective(
-        local_crops=local_crops, student_temperature=upstream["student_temp"]
-    )
+    number = len(inputs["student_local_logits"]) // images
+    objective = build_objective(local_crops=number, student_temperature=upstream["student_temp"])
     found = {"center_after_update": moved_centre(centre, swapped, upstream["center_momentum"])}
     for kind in ("centering", "sinkhorn"):
         targets = make_targets(kind, swapped, centre, upstream)
@@ -210,7 +208,7 @@ def koleo_loss(case: Any) -> dict[str, Tensor]:
     rows = nn.functional.normalize(x.detach(), dim=-1)
     nearest = nearest_neighbours(rows, rows, torch.arange(len(rows)))
     found = {"loss": loss, "grad.x": x.grad, "nearest_index": nearest}
-    if len(x) > 2:
+    if "weighted_two_chunk_loss" in case.tensors("outputs"):
         term = build_objective(koleo_weight=case.config["weight"]).koleo_term(halves)
         weighted = term.weight * term.mean
         weighted.backward()
@@ -234,9 +232,8 @@ def collate(case: Any) -> dict[str, Tensor]:
     crops, local = (inputs[f"{name}_crops"].flatten(0, 1) for name in ("global", "local"))
     side = upstream["global_size"] // upstream["patch_size"]
     share, ratio = upstream["mask_sample_probability"], upstream["mask_ratio_min_max"]
-    masks = draw_masks(
-        Random(upstream["python_random_seed"]), len(crops), (side, side), share, ratio
-    )
+    rng = Random(upstream["python_random_seed"])
+    masks = draw_masks(rng, len(crops), (side, side), share, ratio)
     views = build_objective(local_crops=len(inputs["local_crops"])).views(crops, local, masks)
     masked, targets = views["global"].inputs["image"], views["global"].targets
     bounds = ratio_bounds(int(len(crops) * share), ratio)[1:]
@@ -269,74 +266,57 @@ def schedules(case: Any) -> dict[str, Tensor]:
         ]
     )
     optimizer = OptimizerConfig(lr=optim["lr"], weight_decay=optim["weight_decay"])
-    schedule = ScheduleConfig(final_weight_decay=optim["weight_decay_end"])
-    found: dict[str, list[float]] = {name: [] for name in case.tensors("outputs")}
+    schedule = ScheduleConfig(
+        warmup_epochs=optim["warmup_epochs"],
+        warmup_start=0.0,
+        warmup_ends_at_peak=True,
+        final_ratio=optim["min_lr"] / optim["lr"],
+        final_weight_decay=optim["weight_decay_end"],
+    )
+    rows = []
     # and a little beyond the end
     for step in range(total + 3):
         position = Position(step, total, length)
-        rate = warmup_cosine(
-            step, total, optim["warmup_epochs"] * length, 1.0, optim["min_lr"] / optim["lr"]
-        )
-        set_rates(groups, rate, position, optimizer, schedule)
+        set_rates(groups, rate_at(position, schedule), position, optimizer, schedule)
         body, last = groups.param_groups
-        values = {
-            "lr": body["lr"],
-            "last_layer_lr": last["lr"],
-            "weight_decay": body["weight_decay"],
-            "momentum": objective.momentum_at(position),
-            "teacher_temp": objective.temperature_at(position),
-        }
-        for name, value in values.items():
-            found[name].append(value)
-    return {name: torch.tensor(values, dtype=torch.float64) for name, values in found.items()}
+        rows.append(
+            {
+                "lr": body["lr"],
+                "last_layer_lr": last["lr"],
+                "weight_decay": body["weight_decay"],
+                "momentum": objective.momentum_at(position),
+                "teacher_temp": objective.temperature_at(position),
+            }
+        )
+    return {n: torch.tensor([row[n] for row in rows], dtype=torch.float64) for n in rows[0]}
 
 
 def step_config(case: Any) -> TrainConfig:
     """Upstream's settings of one step as a config of `zoo train`."""
-    upstream = case.config
-    student, optim, crops, dino, ibot, centering = (
-        upstream["overrides"][name]
-        for name in ("student", "optim", "crops", "dino", "ibot", "train")
-    )
-    vit = {
-        **upstream["vit"],
-        "img_size": crops["global_crops_size"],
-        "patch_size": student["patch_size"],
-        "ffn_layer": student["ffn_layer"],
-        "num_register_tokens": 0,
-        "interpolate_offset": 0.1,
-        "interpolate_antialias": False,
-    }
-    encoder = {"name": "vit", **dinov2_settings(vit), "drop_path": student["drop_path_rate"]}
+    upstream, overrides = case.config, case.config["overrides"]
+    student, optim = overrides["student"], overrides["optim"]
+    size = overrides["crops"]["global_crops_size"]
+    encoder = dinov2_settings({**upstream["vit"], **student, "img_size": size})
     # these two follow from the data
     del encoder["in_channels"], encoder["image_size"]
     image = {
-        "preprocess": {"name": "image", "image_size": crops["global_crops_size"]},
-        "encoder": encoder,
+        "preprocess": {"name": "image", "image_size": size},
+        "encoder": {"name": "vit", **encoder, "drop_path": student["drop_path_rate"]},
         "head": None,
     }
     term = {
         "name": "dinov2",
-        "local_crops": crops["local_crops_number"],
-        "global_size": crops["global_crops_size"],
-        "local_size": crops["local_crops_size"],
-        "head": head_settings(dino),
-        "ibot_head": head_settings(ibot) if ibot["separate_head"] else None,
-        "targets": centering["centering"].removesuffix("_knopp"),
-        "koleo_weight": dino["koleo_loss_weight"],
+        **dinov2_objective_settings(overrides),
         "teacher_momentum": upstream["momentum"],
         "warmup_teacher_temperature": upstream["teacher_temp"],
     }
     patches = {"match": "*patch_embed*", "lr_scale": optim["patch_embed_lr_mult"]}
     last = {"match": "*last_layer*", "lr_scale": upstream["last_layer_lr"] / upstream["lr"]}
+    model = {"name": "vit", "embed_dim": encoder["dim"], "modalities": {"image": image}}
     return TrainConfig(
         domain="astro",
         data={},
-        model={
-            "name": "vit",
-            "embed_dim": upstream["vit"]["embed_dim"],
-            "modalities": {"image": image},
-        },
+        model=model,
         objective={"dinov2": term},
         optimizer=OptimizerConfig(
             lr=upstream["lr"],
@@ -353,14 +333,6 @@ def step_config(case: Any) -> TrainConfig:
             gradient_clip_per="part",
         ),
     )
-
-
-def head_settings(upstream: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        "prototypes": upstream["head_n_prototypes"],
-        "hidden_dim": upstream["head_hidden_dim"],
-        "bottleneck_dim": upstream["head_bottleneck_dim"],
-    }
 
 
 class Unclipped(pl.Callback):
@@ -384,19 +356,12 @@ def train_step(case: Any) -> dict[str, Tensor]:
     load_strictly(runner, keys.convert(weights), str(case.path))
     inputs = case.tensors("inputs")
     crops, local = inputs["collated_global_crops"], inputs["collated_local_crops"]
-    (objective,) = (o for _, o in runner.named_objectives())
-    assert isinstance(objective, DINOv2)
+    objective = cast(DINOv2, runner.objectives["dinov2"])
     views = objective.views(crops, local, inputs["collated_masks"])
-    images = len(crops) // 2
-    rows = torch.arange(images)
-    batch = Batch(
-        {"image": {"values": crops[:images]}},
-        {"image": torch.ones(images, dtype=torch.bool)},
-        torch.full((images,), -1),
-        rows,
-        rows,
-        {f"dinov2/{name}": view for name, view in views.items()},
-    )
+    rows = torch.arange(len(crops) // 2)
+    data, present = {"image": {"values": crops[rows]}}, {"image": torch.ones_like(rows).bool()}
+    named = {f"dinov2/{name}": view for name, view in views.items()}
+    batch = Batch(data, present, torch.full_like(rows, -1), rows, rows, named)
     module = PretrainModule(runner, build_passes(config.passes), config, {"total_steps": 1})
     unclipped = Unclipped()
     with TemporaryDirectory() as folder:
@@ -429,15 +394,6 @@ def train_step(case: Any) -> dict[str, Tensor]:
     }
 
 
-ADAPTERS: dict[str, Adapter] = {
-    "vit_forward": vit_forward,
-    "stochastic_depth": stochastic_depth,
-    "dino_head": dino_head,
-    "dino_loss": dino_loss,
-    "ibot_loss": ibot_loss,
-    "koleo_loss": koleo_loss,
-    "masking_generator": masking_generator,
-    "collate": collate,
-    "schedules": schedules,
-    "train_step": train_step,
-}
+_COMPONENTS = (vit_forward, stochastic_depth, dino_head, dino_loss, ibot_loss, koleo_loss)
+_COMPONENTS += (masking_generator, collate, schedules, train_step)
+ADAPTERS: dict[str, Adapter] = {adapter.__name__: adapter for adapter in _COMPONENTS}
