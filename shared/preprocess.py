@@ -75,13 +75,12 @@ class Preprocessor(ABC):
         batch: dict[str, Tensor] = {}
         for name in samples[0]:
             arrays = [np.asarray(sample[name]) for sample in samples]
-            length = max((a.shape[0] for a in arrays if a.ndim), default=0)
-            padded = np.zeros((len(arrays), *_padded_shape(arrays[0], length)), arrays[0].dtype)
+            if arrays[0].ndim == 0:
+                batch[name] = torch.from_numpy(np.stack(arrays))
+                continue
+            length = max(len(array) for array in arrays)
+            padded = np.zeros((len(arrays), length, *arrays[0].shape[1:]), arrays[0].dtype)
             for row, array in zip(padded, arrays, strict=True):
                 row[tuple(slice(n) for n in array.shape)] = array
             batch[name] = torch.from_numpy(padded)
         return batch
-
-
-def _padded_shape(array: Array, length: int) -> tuple[int, ...]:
-    return (length, *array.shape[1:]) if array.ndim else ()

@@ -17,7 +17,7 @@ from shared.settings import check_fields
 
 Array = NDArray[Any]
 
-DTYPES = ("float64", "float32", "uint8", "str")
+DTYPES = ("float64", "float32", "uint8", "str", "mapping")
 POSITIVE = (float(np.finfo(np.float64).tiny), None)
 """`valid_range` of what has to be above 0: bounds are inclusive, this is the next number."""
 
@@ -92,7 +92,8 @@ class Schema:
         """Hold one raw input against this schema.
 
         Args:
-            value: Array of shape `axes` (the last axis in the order of `channels`), or a str.
+            value: Array of shape `axes` (the last axis in the order of `channels`); a str, or a
+                mapping whose contents the preprocessor checks, where `dtype` says so.
             where: File, row or sample id, for the message.
 
         Raises:
@@ -101,6 +102,11 @@ class Schema:
         if self.dtype == "str":
             if not isinstance(value, str) or not value.strip():
                 raise DataError(f"{where}: {self.modality} is not a non-empty text.")
+            return
+        if self.dtype == "mapping":
+            if not isinstance(value, Mapping):
+                kind = type(value).__name__
+                raise DataError(f"{where}: {self.modality} is a {kind}, not a mapping of arrays.")
             return
         if not isinstance(value, np.ndarray):
             raise DataError(

@@ -114,3 +114,11 @@ def collate(
         torch.tensor([s.group for s in samples], dtype=torch.int64),
         torch.tensor([s.row for s in samples], dtype=torch.int64),
     )
+
+
+def scatter_rows(rows: Tensor, present: Tensor) -> Tensor:
+    """(present, …) → (batch, …), zero where a sample lacks the modality."""
+    if len(rows) == len(present):
+        return rows
+    full = rows.new_zeros(len(present), *rows.shape[1:])
+    return full.index_put((present.nonzero()[:, 0],), rows)

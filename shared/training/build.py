@@ -54,6 +54,7 @@ def build_objectives(
         settings = {k: v for k, v in node.items() if k not in ("name", "weight")}
         where = f"objective.{term}"
         objectives[term] = registries.objectives.build(node["name"], where, modalities, **settings)
+        objectives[term].load(registries)
         weight = node.get("weight", 1.0)
         check_value(weight, float, f"{where}.weight")
         weights[term] = float(weight)

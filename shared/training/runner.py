@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from shared.data.batch import Batch, View
+from shared.data.batch import Batch, View, scatter_rows
 from shared.distributed import (
     gather_constants,
     gather_rows,
@@ -315,14 +315,6 @@ def encode_in_chunks(
         chunks.append(checkpoint(encode, part, use_reentrant=False))
     joined = [None if field[0] is None else torch.cat(field) for field in zip(*chunks, strict=True)]
     return Embedding(*joined)  # type: ignore[arg-type]
-
-
-def scatter_rows(rows: Tensor, present: Tensor) -> Tensor:
-    """(present, …) → (batch, …), zero where a sample lacks the modality."""
-    if len(rows) == len(present):
-        return rows
-    full = rows.new_zeros(len(present), *rows.shape[1:])
-    return full.index_put((present.nonzero()[:, 0],), rows)
 
 
 def gather_encoded(encoded: Encoded, with_grad: bool, counts: list[int]) -> Encoded:
