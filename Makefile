@@ -45,7 +45,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet lightly open_clip_torch
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/startup.py
 
 clean:

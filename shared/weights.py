@@ -102,10 +102,12 @@ class KeyMap:
         rules: (pattern, replacement); `*` stands for any text and is carried over. The first
             pattern that fits decides.
         ignored: Pattern → reason, for upstream tensors that ours has no use for.
+        transposed: Upstream's names of matrices that multiply from the other side.
     """
 
     rules: Sequence[tuple[str, str]]
     ignored: Mapping[str, str] = field(default_factory=dict)
+    transposed: Sequence[str] = ()
 
     def name(self, upstream: str) -> str | None:
         """Our name of an upstream tensor; None where it is ignored.
@@ -125,8 +127,12 @@ class KeyMap:
 
     def convert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Upstream's tensors under our names."""
-        named = ((self.name(upstream), tensor) for upstream, tensor in tensors.items())
-        return {name: tensor for name, tensor in named if name is not None}
+        named = {}
+        for upstream, tensor in tensors.items():
+            name = self.name(upstream)
+            if name is not None:
+                named[name] = tensor.T if upstream in self.transposed else tensor
+        return named
 
 
 def _match(pattern: str, name: str) -> re.Match[str] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shared.data.batch import Batch, View
 from shared.model import Model
+from shared.registry import Registries
 
 Output = Literal["pooled", "tokens", "projected", "projected_tokens", "logits"]
 
@@ -139,6 +140,9 @@ class Objective(nn.Module, ABC):
     def model_scalars(self) -> dict[str, float]:
         """Learned scalars the model has to hold: name → initial value."""
         return {}
+
+    def load(self, registries: Registries) -> None:
+        """Called once, before `bind`: read what it starts from, such as the folder of a teacher."""
 
     def bind(self, model: Model) -> None:
         """Called once, before training, with the model: make the heads and towers that depend on

@@ -1,15 +1,15 @@
 """Pairwise softmax contrast between named modalities (InfoNCE; CLIP, arXiv:2103.00020, fig. 3)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from shared.errors import ConfigError, suggest
+from shared.errors import ConfigError
 from shared.model import Model
 from shared.objectives.base import (
     Encoded,
@@ -20,68 +20,93 @@ from shared.objectives.base import (
     Tensors,
     Term,
 )
+from shared.objectives.pairs import (
+    Pair,
+    Positives,
+    check_choice,
+    own_rows,
+    parse_pairs,
+    positive_keys,
+)
 
-Pair = tuple[str, str]
 
-
-def pair_logits(a: Encoded, b: Encoded, scale: Tensor) -> Tensor:
-    """scale · A Bᵀ in float32.
+def pair_logits(a: Encoded, b: Encoded, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    """scale · A Bᵀ + bias in float32.
 
     Args:
         a: (n, dim) unit-norm rows.
-        b: (n, dim) unit-norm rows, row i of the same sample as row i of `a`.
+        b: (m, dim) unit-norm rows, the candidates.
         scale: 0-d multiplier of the cosine.
+        bias: 0-d; None: 0.
 
     Returns:
-        (n, n) logits. Rows and columns of absent samples hold the most negative float, so that
-        they are no candidates.
+        (n, m) logits. Columns of absent candidates hold the most negative float, so that nothing
+        is found among them.
     """
+    offsets = b.rows.new_zeros((), dtype=torch.float32) if bias is None else bias.float()
+    absent = torch.finfo(torch.float32).min
     with torch.autocast(a.rows.device.type, enabled=False):
-        logits = scale.float() * (a.rows.float() @ b.rows.float().T)
-    valid = a.present[:, None] & b.present[None, :]
-    return logits.masked_fill(~valid, torch.finfo(torch.float32).min)
+        # masked while multiplying: no second matrix of this size
+        offsets = torch.where(b.present, offsets, absent)
+        return torch.addmm(offsets[None], scale.float() * a.rows.float(), b.rows.float().T)
 
 
-def directed_terms(logits: Tensor, a: Encoded, b: Encoded, positive: Tensor | None) -> list[Term]:
-    """Cross-entropy of finding a's positives among b's rows, and the reverse.
+def directed_term(
+    logits: Tensor, a: Encoded, b: Encoded, own: slice, positive: Tensor | None = None
+) -> Term:
+    """Cross-entropy of finding the positives of a's rows among all rows of b.
 
     With several positives the target is uniform over them: the mean over positives of
     -log softmax (SupCon's L_out, arXiv:2004.11362, eq. 2). A row without the modality, or without
     a present positive, does not count.
 
     Args:
-        logits: (n, n) from `pair_logits`.
-        a: Rows of the first axis.
-        b: Rows of the second axis.
-        positive: (n, n) bool, symmetric; None: only the row itself.
-
-    Returns:
-        The terms a→b and b→a.
+        logits: (n, m) from `pair_logits`.
+        a: The n rows that search.
+        b: The m rows that are searched.
+        own: Which of b's rows belong to the same samples as a's, in order.
+        positive: (n, m) bool; None: only the row itself.
     """
-    both = a.present & b.present
-    itself = torch.arange(len(logits), device=logits.device)
-    terms = []
-    for matrix, rows, columns in ((logits, a.present, b.present), (logits.T, b.present, a.present)):
-        if positive is None:
-            counts = both
-            losses = cross_entropy(matrix, itself, reduction="none")
-        else:
-            hits = positive & columns[None, :] & rows[:, None]
-            number = hits.sum(dim=1)
-            counts = number > 0
-            found = matrix.log_softmax(dim=1).masked_fill(~hits, 0.0)
-            losses = -found.sum(dim=1) / number.clamp(min=1)
-        losses = torch.where(counts, losses, 0.0)
-        terms.append(Term(losses.sum(), counts.sum()))
-    return terms
+    if positive is None:
+        counts = a.present & b.present[own]
+        itself = torch.arange(logits.shape[1], device=logits.device)[own]
+        losses = cross_entropy(logits, itself, reduction="none")
+    else:
+        hits = positive & b.present[None, :] & a.present[:, None]
+        number = hits.sum(dim=1)
+        counts = number > 0
+        found = logits.log_softmax(dim=1).masked_fill(~hits, 0.0)
+        losses = -found.sum(dim=1) / number.clamp(min=1)
+    losses = torch.where(counts, losses, 0.0)
+    return Term(losses.sum(), counts.sum())
+
+
+class Search(NamedTuple):
+    """One direction of a pair of modalities.
+
+    Attributes:
+        name: `source->target`.
+        pair: As the weights name it.
+        a: This rank's rows of the source, n of them; all rows without a local loss.
+        b: All m rows of the target.
+        logits: (n, m).
+        weight: Of the direction in the loss.
+    """
+
+    name: str
+    pair: Pair
+    a: Encoded
+    b: Encoded
+    logits: Tensor
+    weight: float
 
 
 class Contrastive(Objective):
     """Each pair of modalities is trained to find the other half of a sample in the batch.
 
-    The scales are scalars of the model, stored as logarithms. AstroM3's exact loss (arXiv:
-    2411.08842) is `scale=pair initial_scale=100 min_scale=1 clamp=forward directions=sum
-    pair_reduction=sum`; CLIP's is the default.
+    The batch is that of all ranks. The scales are scalars of the model, stored as logarithms.
+    AstroM3's exact loss (arXiv:2411.08842) is `scale=pair initial_scale=100 min_scale=1
+    clamp=forward directions=sum pair_reduction=sum`; CLIP's is the default.
 
     Args:
         modalities: Modalities of the model.
@@ -89,13 +114,22 @@ class Contrastive(Objective):
         scale: One learned scale for all pairs (`shared`) or one a pair (`pair`).
         initial_scale: Multiplier of the cosine at the start; 1 / 0.07 in CLIP (§2.5).
         min_scale: Lower bound.
-        max_scale: Upper bound; 100 in CLIP (§2.5).
+        max_scale: Upper bound, 100 in CLIP (§2.5); null: none.
         clamp: `step` bounds the parameter after each optimiser step (as CLIP does); `forward`
             clamps the used value, whose gradient is then 0 outside the bounds.
         directions: Whether the two directions of a pair are averaged or summed.
         pair_reduction: Whether the pairs are averaged (by weight) or summed.
         positives: What makes another sample a positive: nothing (`sample`), the same `group`, or
             the same `label`.
+        local_loss: Whether a rank computes only its own rows of the logits, as many times fewer
+            as there are ranks; the mean over ranks is the same. False: every rank computes all.
+        gather_with_grad: Whether the rows of other ranks carry gradients. False: only the own rows
+            do, which makes the towers' gradients as many times smaller as there are ranks, but not
+            the scale's.
+
+    Raises:
+        ConfigError: A pair or a choice that is not there, bounds that exclude the initial scale,
+            or a local loss of rows that carry no gradient.
     """
 
     def __init__(
@@ -105,68 +139,95 @@ class Contrastive(Objective):
         scale: Literal["shared", "pair"] = "shared",
         initial_scale: float = 1 / 0.07,
         min_scale: float = 1.0,
-        max_scale: float = 100.0,
+        max_scale: float | None = 100.0,
         clamp: Literal["step", "forward"] = "step",
         directions: Literal["mean", "sum"] = "mean",
         pair_reduction: Literal["mean", "sum"] = "mean",
-        positives: Literal["sample", "group", "label"] = "sample",
+        positives: Positives = "sample",
+        local_loss: bool = True,
+        gather_with_grad: bool = True,
     ) -> None:
         super().__init__(modalities)
-        _check_choice("scale", scale, ("shared", "pair"))
-        _check_choice("clamp", clamp, ("step", "forward"))
-        _check_choice("directions", directions, ("mean", "sum"))
-        _check_choice("pair_reduction", pair_reduction, ("mean", "sum"))
-        _check_choice("positives", positives, ("sample", "group", "label"))
-        if not 0 < min_scale <= initial_scale <= max_scale:
+        name = type(self).__name__.lower()
+        check_choice(name, "scale", scale, ("shared", "pair"))
+        check_choice(name, "clamp", clamp, ("step", "forward"))
+        check_choice(name, "directions", directions, ("mean", "sum"))
+        check_choice(name, "pair_reduction", pair_reduction, ("mean", "sum"))
+        check_choice(name, "positives", positives, ("sample", "group", "label"))
+        highest = math.inf if max_scale is None else max_scale
+        if not 0 < min_scale <= initial_scale <= highest:
             raise ConfigError(
-                f"contrastive: 0 < min_scale={min_scale:g} <= initial_scale={initial_scale:g} <= "
-                f"max_scale={max_scale:g} does not hold."
+                f"{name}: 0 < min_scale={min_scale:g} <= initial_scale={initial_scale:g} <= "
+                f"max_scale={max_scale} does not hold."
             )
-        weights = _parse_pairs(pairs, self.modalities)
+        if local_loss and not gather_with_grad:
+            raise ConfigError(
+                f"{name}: with local_loss=true and gather_with_grad=false no rank differentiates "
+                "its rows as candidates of other ranks: the gradients would be wrong. Set "
+                "gather_with_grad=true, or local_loss=false."
+            )
+        weights = parse_pairs(name, pairs, self.modalities)
         total = sum(weights.values()) if pair_reduction == "mean" else 1.0
         per_direction = 0.5 if directions == "mean" else 1.0
         self.weights = {pair: per_direction * w / total for pair, w in weights.items()}
         self.scale, self.initial_scale, self.positives = scale, initial_scale, positives
         self.min_scale, self.max_scale, self.clamp = min_scale, max_scale, clamp
-        names = dict.fromkeys(m for pair in self.weights for m in pair)
-        self.requests = tuple(Request(m) for m in names)
+        self.local_loss = local_loss
+        self.gather: Literal["grad", "no_grad"] = "grad" if gather_with_grad else "no_grad"
+        self.requests = tuple(self.request(m) for m in self.contrasted)
+
+    @property
+    def contrasted(self) -> tuple[str, ...]:
+        """Modalities that are in a pair."""
+        return tuple(dict.fromkeys(m for pair in self.weights for m in pair))
+
+    def request(self, modality: str) -> Request:
+        """What is read of a modality."""
+        return Request(modality, gather=self.gather)
 
     def model_scalars(self) -> dict[str, float]:
         names = [self._scale_name(pair) for pair in self.weights]
         return dict.fromkeys(names, math.log(self.initial_scale))
 
     def forward(self, tensors: Tensors) -> LossOutput:
-        positive = self._positive(tensors)
+        own, positive = self._own(tensors), self._positive(tensors)
         terms = {}
-        for pair, weight in self.weights.items():
-            a, b = self._encoded(tensors, pair)
-            logits = pair_logits(a, b, self.used_scale(tensors.scalars, pair))
-            for name, term in zip(
-                (f"{pair[0]}->{pair[1]}", f"{pair[1]}->{pair[0]}"),
-                directed_terms(logits, a, b, positive),
-                strict=True,
-            ):
-                terms[name] = Term(term.total, term.count, weight)
+        for search in self.searches(tensors):
+            term = directed_term(search.logits, search.a, search.b, own, positive)
+            terms[search.name] = replace(term, weight=search.weight)
         return LossOutput(terms)
 
     def metrics(self, tensors: Tensors) -> dict[str, Term]:
         """`in_batch_accuracy`: share of samples whose own row has the largest softmax, averaged
         over both directions and all pairs (AstroM3's criterion for model selection)."""
-        total = torch.zeros(())
-        number = torch.zeros(())
-        for pair in self.weights:
-            a, b = self._encoded(tensors, pair)
-            logits = pair_logits(a, b, self.used_scale(tensors.scalars, pair))
-            both = (a.present & b.present)[:, None].float()
-            total = total.to(logits.device) + (logits.softmax(1) + logits.T.softmax(1)) * both
-            number = number.to(logits.device) + both[:, 0]
-        found = total.argmax(dim=1) == torch.arange(len(total), device=total.device)
-        return {"in_batch_accuracy": Term((found & (number > 0)).sum(), (number > 0).sum())}
+        own, device = self._own(tensors), tensors.labels.device
+        total, paired = torch.zeros((), device=device), torch.zeros((), device=device)
+        for search in self.searches(tensors):
+            both = (search.a.present & search.b.present[own]).float()
+            total = total + search.logits.softmax(dim=1) * both[:, None]
+            paired = paired + both
+        itself = torch.arange(total.shape[1], device=device)[own]
+        found = (total.argmax(dim=1) == itself) & (paired > 0)
+        return {"in_batch_accuracy": Term(found.sum(), (paired > 0).sum())}
 
     def after_step(self, model: Model, position: Position) -> None:
         if self.clamp == "step":
-            for name in self.model_scalars():
-                model.scalars[name].clamp_(math.log(self.min_scale), math.log(self.max_scale))
+            highest = None if self.max_scale is None else math.log(self.max_scale)
+            for pair in self.weights:
+                model.scalars[self._scale_name(pair)].clamp_(math.log(self.min_scale), highest)
+
+    def searches(self, tensors: Tensors) -> Iterator[Search]:
+        """Both directions of every pair."""
+        for pair, weight in self.weights.items():
+            scale = self.used_scale(tensors.scalars, pair)
+            for direction in (pair, pair[::-1]):
+                rows, b = (tensors.encoded[self.request(m)] for m in direction)
+                a = own_rows(rows, self._own(tensors))
+                yield Search("->".join(direction), pair, a, b, self.logits(a, b, scale), weight)
+
+    def logits(self, a: Encoded, b: Encoded, scale: Tensor) -> Tensor:
+        """(n, m): how well the candidates `b` fit the rows `a`; see `pair_logits`."""
+        return pair_logits(a, b, scale)
 
     def used_scale(self, scalars: Mapping[str, Tensor], pair: Pair) -> Tensor:
         """Multiplier of the cosine for a pair, 0-d."""
@@ -176,58 +237,12 @@ class Contrastive(Objective):
     def _scale_name(self, pair: Pair) -> str:
         return "logit_scale" if self.scale == "shared" else f"logit_scale_{pair[0]}_{pair[1]}"
 
-    def _encoded(self, tensors: Tensors, pair: Pair) -> tuple[Encoded, Encoded]:
-        return tensors.encoded[Request(pair[0])], tensors.encoded[Request(pair[1])]
+    def _own(self, tensors: Tensors) -> slice:
+        """Rows of the logits that this rank computes."""
+        return tensors.own if self.local_loss else slice(None)
 
     def _positive(self, tensors: Tensors) -> Tensor | None:
         if self.positives == "sample":
             return None
-        keys = tensors.groups if self.positives == "group" else tensors.labels
-        same = keys[:, None] == keys[None, :]
-        known = keys >= 0
-        itself = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
-        return (same & known[:, None] & known[None, :]) | itself
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"contrastive: {name}={value!r}. {suggest(value, choices)}")
-
-
-def _parse_pairs(
-    pairs: Literal["all"] | Mapping[str, float], modalities: Sequence[str]
-) -> dict[Pair, float]:
-    if isinstance(pairs, str):
-        _check_choice("pairs", pairs, ("all",))
-        parsed = dict.fromkeys(combinations(modalities, 2), 1.0)
-    else:
-        parsed = {}
-        for text, weight in pairs.items():
-            first, second = _parse_pair(text, modalities)
-            if (first, second) in parsed or (second, first) in parsed:
-                raise ConfigError(f"contrastive: pair {text!r} is given twice.")
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ConfigError(
-                    f"contrastive: the weight of pair {text!r} is {weight:g}; it has to be 0 or "
-                    "more."
-                )
-            if weight > 0:
-                parsed[first, second] = float(weight)
-    if not parsed:
-        raise ConfigError(
-            f"contrastive: no pair to train on; the modalities are {', '.join(modalities)}. "
-            "Contrast needs two: choose data that give more, or another objective."
-        )
-    return parsed
-
-
-def _parse_pair(text: str, modalities: Sequence[str]) -> Pair:
-    names = tuple(text.split("-"))
-    if len(names) == 2 and names[0] != names[1] and set(names) <= set(modalities):
-        return names[0], names[1]
-    possible = ", ".join(f"{a}-{b}: 1.0" for a, b in combinations(modalities, 2))
-    hint = f" Set those it has: 'objective.contrastive.pairs={{{possible}}}'." if possible else ""
-    raise ConfigError(
-        f"contrastive: pair {text!r} is not 'a-b' with two of the modalities "
-        f"{', '.join(modalities)} that this run trains.{hint}"
-    )
+        keys = positive_keys(tensors, self.positives)
+        return keys[self._own(tensors), None] == keys[None, :]

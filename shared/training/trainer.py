@@ -96,6 +96,8 @@ def build_trainer(
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning's own use of torch's pytree, which its user can do nothing about
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    # teachers are in eval mode for good
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode at the start")
     # terms are averaged over ranks, so every rank logs the same value
     warnings.filterwarnings("ignore", ".*sync_dist=True.*")
     options = config.trainer

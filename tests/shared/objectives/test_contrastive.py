@@ -1,6 +1,7 @@
 """The pairwise contrastive loss: closed forms, a brute-force reference, invariances."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shared.errors import ConfigError
-from shared.objectives.base import Encoded, Request, Tensors
-from shared.objectives.contrastive import Contrastive
+from shared.model import Model
+from shared.model_config import ModelConfig
+from shared.objectives.base import Encoded, Position, Request, Tensors, Term
+from shared.objectives.contrastive import Contrastive, directed_term, pair_logits
 
 NAMES = ("a", "b", "c")
 
@@ -189,9 +192,11 @@ def test_clamp() -> None:
     used.backward()
     assert float(used) == 100.0
     assert float(above["logit_scale"].grad) == 0.0
-    bounded = {"logit_scale": torch.tensor(9.0)}
-    Contrastive(("a", "b"), clamp="step").after_step(bounded)
-    assert float(bounded["logit_scale"]) == pytest.approx(math.log(100.0))
+    for bound, expected in ((100.0, math.log(100.0)), (None, 9.0)):
+        model = Model(ModelConfig("bounded", 1, {}), {}, {}, None, {"logit_scale": 9.0})
+        with torch.no_grad():
+            Contrastive(("a", "b"), max_scale=bound).after_step(model, Position())
+        assert float(model.scalars["logit_scale"]) == pytest.approx(expected)
 
 
 def test_absent_samples_do_not_matter() -> None:
@@ -206,6 +211,61 @@ def test_absent_samples_do_not_matter() -> None:
     torch.testing.assert_close(objective(other).loss, objective(tensors).loss)
 
 
+@pytest.mark.parametrize("positives", ["sample", "label"])
+def test_the_ranks_parts_make_the_whole(positives: str) -> None:
+    """Sums and counts of a rank's own rows add up, and so do the gradients and the metric."""
+    tensors = make(7, batch=9, share=0.7)
+    objective = Contrastive(NAMES, positives=positives)  # type: ignore[arg-type]
+    rows = [e.rows for e in tensors.encoded.values()]
+    whole = objective(tensors)
+    expected = torch.autograd.grad(whole.loss, rows)
+    parts = [replace(tensors, own=slice(*ends)) for ends in ((0, 2), (2, 2), (2, 9))]
+    made = [objective(part) for part in parts]
+    loss = torch.zeros(())
+    for name, term in whole.terms.items():
+        total = torch.stack([output.terms[name].total for output in made]).sum()
+        assert sum(int(output.terms[name].count) for output in made) == int(term.count)
+        loss = loss + Term(total, term.count, term.weight).mean * term.weight
+    torch.testing.assert_close(loss, whole.loss)
+    for found, gradient in zip(torch.autograd.grad(loss, rows), expected, strict=True):
+        torch.testing.assert_close(found, gradient)
+    found = [objective.metrics(part)["in_batch_accuracy"] for part in parts]
+    accuracy = objective.metrics(tensors)["in_batch_accuracy"]
+    assert sum(int(term.total) for term in found) == int(accuracy.total)
+    assert sum(int(term.count) for term in found) == int(accuracy.count)
+    everywhere = Contrastive(NAMES, positives=positives, local_loss=False)  # type: ignore[arg-type]
+    torch.testing.assert_close(everywhere(parts[0]).loss, whole.loss)
+
+
+def test_a_bias_changes_nothing_but_the_logits() -> None:
+    tensors = make(8, share=0.8)
+    a, b = (tensors.encoded[Request(name)] for name in ("a", "b"))
+    scale, bias = torch.tensor(20.0), torch.tensor(-1.25, requires_grad=True)
+    plain, shifted = pair_logits(a, b, scale), pair_logits(a, b, scale, bias)
+    torch.testing.assert_close(shifted[:, b.present], plain[:, b.present] - 1.25)
+    losses = [directed_term(logits, a, b, slice(None)).mean for logits in (plain, shifted)]
+    torch.testing.assert_close(*losses)
+    losses[1].backward()
+    assert float(bias.grad) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_largest_scale_does_not_overflow(dtype: torch.dtype) -> None:
+    """exp(100) is beyond what any of these types holds."""
+    rows = normalize(torch.ones(4, 8), dim=-1) * torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
+    encoded = Encoded(rows.to(dtype).requires_grad_(), torch.ones(4, dtype=torch.bool))
+    tensors = Tensors(
+        dict.fromkeys((Request("a"), Request("b")), encoded),
+        {"logit_scale": torch.tensor(math.log(100.0))},
+        torch.full((4,), -1),
+        torch.arange(4),
+    )
+    loss = Contrastive(("a", "b"))(tensors).loss
+    loss.backward()
+    assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
+    assert encoded.rows.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -217,6 +277,7 @@ def test_absent_samples_do_not_matter() -> None:
         ({"pairs": {"a-b": 1.0, "b-a": 1.0}}, "'b-a' is given twice"),
         ({"scale": "pairs"}, "Did you mean 'pair'"),
         ({"initial_scale": 1000.0}, "does not hold"),
+        ({"gather_with_grad": False}, "the gradients would be wrong"),
     ],
 )
 def test_bad_settings(settings: dict[str, object], message: str) -> None:
