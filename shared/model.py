@@ -163,6 +163,11 @@ class Model(nn.Module):
         joint: Embedding = self.fusion(tokens, inputs)
         return joint
 
+    @property
+    def classifier_features(self) -> Output:
+        """What the classifier reads of each modality."""
+        return self.config.classifier.features if self.config.classifier else "projected"
+
     def classify(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Features of every modality, (batch, dim) → logits (batch, num_classes).
 

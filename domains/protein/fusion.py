@@ -22,7 +22,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.heads = (num_heads, dim // num_heads)
         self.query, self.key, self.value = (
             nn.ModuleList([nn.Linear(dim, dim, bias=False) for _ in range(2)]) for _ in range(3)
         )
@@ -53,7 +53,7 @@ class CrossAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, length, dim) → (batch, heads, length, dim / heads)."""
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:2], *self.heads).transpose(1, 2)
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

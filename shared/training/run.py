@@ -30,6 +30,7 @@ from shared.training.config import TrainConfig
 from shared.training.module import PretrainModule
 from shared.training.probe import OnlineProbe
 from shared.training.progress import TrainingProgress
+from shared.training.runner import Runner
 from shared.training.trainer import Loaders, build_trainer
 from shared.weights import load_strictly, read_tensors
 
@@ -107,7 +108,7 @@ def train(
     data = PreparedDataset(
         dataset, runner.model.preprocessors, config.seed, config.loader.in_memory
     )
-    _announce(config, dataset, runner.model, console)
+    _announce(config, dataset, runner, console)
     data.fit_preprocessors(splits["train"].tolist(), progress)
     # a sample that cannot be read speaks now, also one that is only judged at the end
     data.load(sorted(np.concatenate(list(splits.values())).tolist()), progress)
@@ -157,7 +158,8 @@ def train(
     return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
 
 
-def _announce(config: TrainConfig, dataset: Dataset, model: Model, console: Console) -> None:
+def _announce(config: TrainConfig, dataset: Dataset, runner: Runner, console: Console) -> None:
+    model = runner.model
     kind = "synthetic data" if dataset.synthetic else "data"
     console.print(f"{kind} [bold]{dataset.title}[/]: {len(dataset)} samples", highlight=False)
     counts = ", ".join(f"{s} {len(dataset.indices(s))}" for s in ("train", "val", "test"))
@@ -171,6 +173,9 @@ def _announce(config: TrainConfig, dataset: Dataset, model: Model, console: Cons
     left_out = [m for m in config.model["modalities"] if m not in model.modalities]
     if left_out:
         console.print(f"not trained, since the data lack them: {', '.join(left_out)}")
+    if runner.untrained:
+        parts = ", ".join(runner.untrained)
+        console.print(f"not trained, since no objective reads them: {parts}", highlight=False)
 
 
 def _record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:

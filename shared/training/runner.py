@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from shared.data.batch import Batch, View, scatter_rows
+from shared.data.batch import Batch, View
 from shared.distributed import (
-    gather_constants,
     gather_rows,
     mean_over_ranks,
     numbers_of_ranks,
     rank,
-    world_size,
 )
-from shared.encoders.base import Embedding
 from shared.errors import ConfigError
 from shared.model import Model
 from shared.objectives.base import (
@@ -30,6 +25,7 @@ from shared.objectives.base import (
     Tensors,
     Term,
 )
+from shared.training.encodings import Encodings, gather_encoded
 
 
 class StepOutput(NamedTuple):
@@ -73,14 +69,7 @@ class Runner(nn.Module):
         for objective in objectives.values():
             for request in objective.requests:
                 self._check(request)
-        pooled_only = ("pooled", "projected", "logits")
-        # otherwise tokens go as soon as they are pooled
-        self._keep_tokens = any(
-            request.output not in pooled_only
-            or (isinstance(request.modality, tuple) and request.output != "logits")
-            for objective in objectives.values()
-            for request in objective.requests
-        )
+        self.untrained = self._freeze_unread()
 
     def named_objectives(self) -> list[tuple[str, Objective]]:
         """With the name of the term in the config."""
@@ -132,7 +121,7 @@ class Runner(nn.Module):
                 backward pass encodes them again. None: all at once.
             with_metrics: Also compute what the objectives only watch.
         """
-        step = _Step(self.model, batch, chunk_size, self._keep_tokens)
+        step = _Step(self.model, batch, chunk_size, self.keep_tokens)
         outputs: dict[str, LossOutput] = {}
         metrics: dict[str, Term] = {}
         for name, objective in self.named_objectives():
@@ -167,22 +156,60 @@ class Runner(nn.Module):
                     f"{', '.join(self.model.modalities)}."
                 )
 
+    def _outputs(self) -> dict[str, set[str]]:
+        """What is read of each modality's encoder and heads; what of all at once under `joint`."""
+        read: dict[str, set[str]] = {m: set() for m in (*self.model.modalities, "joint")}
+        for _, objective in self.named_objectives():
+            for request in objective.requests:
+                if request.tower == "model" and isinstance(request.modality, str):
+                    read[request.modality].add(request.output)
+                elif request.tower == "model":
+                    logits = request.output == "logits"
+                    read["joint"].add("classifier" if logits else "fusion")
+                    features = self.model.classifier_features if logits else "projected_tokens"
+                    for modality in self.model.modalities:
+                        read[modality].add(features)
+        return read
+
+    def _freeze_unread(self) -> tuple[str, ...]:
+        """Take what no objective reads out of training, since DDP would wait for its gradients.
+
+        Returns:
+            Names of these modules of the model.
+        """
+        read = self._outputs()
+        needs = {"fusion": "fusion" in read["joint"], "classifier": "classifier" in read["joint"]}
+        for modality in self.model.modalities:
+            needs[f"encoders.{modality}"] = bool(read[modality])
+            needs[f"heads.{modality}"] = "projected" in read[modality]
+            needs[f"token_heads.{modality}"] = "projected_tokens" in read[modality]
+        modules = dict(self.model.named_modules())
+        unread = tuple(name for name, needed in needs.items() if name in modules and not needed)
+        for name in unread:
+            modules[name].requires_grad_(False)
+        return unread
+
+    @property
+    def keep_tokens(self) -> bool:
+        """Whether anything reads tokens."""
+        token_outputs = {"tokens", "projected_tokens"}
+        return any(token_outputs & outputs for outputs in self._outputs().values())
+
 
 class _Step:
-    """The encodings of one step; each distinct one is made when it is first asked for."""
+    """What the objectives read in one step."""
 
     def __init__(
         self, model: Model, batch: Batch, chunk_size: int | None, keep_tokens: bool
     ) -> None:
         self.model, self.batch = model, batch
-        self.chunk_size, self.keep_tokens = chunk_size, keep_tokens
+        self._options = (chunk_size, keep_tokens)
         self.counts = numbers_of_ranks(len(batch), batch.rows.device)
         self.labels = gather_rows(batch.labels, self.counts)
         self.groups = gather_rows(batch.groups, self.counts)
+        self._plain = Encodings(model, batch, View(), None, *self._options)
+        self._encodings: dict[tuple[str, str, str], Encodings] = {}
         self.embedded: dict[str, Encoded] = {}
-        self._embeddings: dict[tuple[str, str, str], Embedding] = {}
-        self._projected: dict[tuple[str, str, str], Tensor] = {}
-        self._joint: dict[tuple[str, str], Embedding] = {}
 
     def tensors(self, name: str, objective: Objective, position: Position) -> Tensors:
         """What one objective reads."""
@@ -204,83 +231,29 @@ class _Step:
         )
 
     def _answer(self, name: str, objective: Objective, request: Request) -> Encoded:
-        tower = self.model
-        if request.tower == "teacher":
-            assert objective.teacher is not None, f"{name} has no teacher"
-            tower = objective.teacher
-        owner = name if request.view or request.tower == "teacher" else ""
-        view = self.batch.views[f"{name}/{request.view}"] if request.view else View()
+        encodings = self._of(name, objective, request)
         with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "model"):
-            if isinstance(request.modality, str):
-                encoded = self._single(owner, tower, view, request)
-            else:
-                encoded = self._several(owner, tower, view, request)
+            encoded = encodings.get(request.modality, request.output)
         self._remember(request, encoded)
-        return self._gather(encoded, request.gather, view.copies)
+        if request.gather == "none":
+            return encoded
+        counts = [encodings.view.copies * count for count in self.counts]
+        return gather_encoded(encoded, request.gather == "grad", counts)
 
-    def _single(self, owner: str, tower: Model, view: View, request: Request) -> Encoded:
-        """Rows of one modality, scattered to the samples that have it."""
-        modality = cast(str, request.modality)
-        present = self.batch.present[modality].repeat(view.copies)
-        embedding = self._embedding(owner, tower, view, request, modality)
-        if request.output == "projected":
-            key = (owner, f"{request.tower}/{request.view}", modality)
-            if key not in self._projected:
-                self._projected[key] = tower.project(modality, embedding.pooled)
-            return Encoded(scatter_rows(self._projected[key], present), present)
-        if request.output == "pooled":
-            return Encoded(scatter_rows(embedding.pooled, present), present)
-        if embedding.tokens is None:
-            raise ConfigError(f"The encoder of {modality} gives no tokens.")
-        tokens = embedding.tokens
-        if request.output == "projected_tokens":
-            tokens = tower.project_tokens(modality, tokens)
-        mask = embedding.mask
-        if mask is None:
-            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Encoded(scatter_rows(tokens, present), present, scatter_rows(mask, present))
-
-    def _several(self, owner: str, tower: Model, view: View, request: Request) -> Encoded:
-        """What the fusion or the classifier makes of all modalities."""
-
-        def of(modality: str, output: str) -> Encoded:
-            # the same forward as of an objective that asks for it by itself
-            one = replace(request, modality=modality, output=output)  # type: ignore[arg-type]
-            return self._single(owner, tower, view, one)
-
-        names = tower.modalities
-        if request.output == "logits":
-            assert tower.config.classifier is None or tower.classifier is not None
-            kind = tower.config.classifier.features if tower.config.classifier else "projected"
-            found = {m: of(m, kind) for m in names}
-            present = {m: e.present for m, e in found.items()}
-            logits = tower.classify({m: e.rows for m, e in found.items()}, present)
-            return Encoded(logits, torch.stack(list(present.values())).any(dim=0))
-        key = (owner, f"{request.tower}/{request.view}")
-        parts = {m: of(m, "projected_tokens") for m in names}
-        if key not in self._joint:
-            # of a joint encoding only the tokens are read
-            empty = self.batch.rows.new_zeros(0)
-            tokens = {m: Embedding(empty, e.rows, e.mask) for m, e in parts.items()}
-            self._joint[key] = tower.fuse(tokens, view.joint)
-        joint = self._joint[key]
-        present_any = torch.stack([e.present for e in parts.values()]).any(dim=0)
-        if request.output == "pooled":
-            return Encoded(joint.pooled, present_any)
-        assert joint.tokens is not None
-        return Encoded(joint.tokens, present_any, joint.mask)
-
-    def _embedding(
-        self, owner: str, tower: Model, view: View, request: Request, modality: str
-    ) -> Embedding:
-        transformed = modality in view.inputs
-        owner = owner if transformed or request.tower == "teacher" else ""
-        key = (owner, f"{request.tower}/{request.view if transformed else ''}", modality)
-        if key not in self._embeddings:
-            inputs = view.inputs[modality] if transformed else self.batch.inputs[modality]
-            found = encode_in_chunks(tower, modality, inputs, self.chunk_size)
-            self._embeddings[key] = found if self.keep_tokens else Embedding(found.pooled)
-        return self._embeddings[key]
+    def _of(self, name: str, objective: Objective, request: Request) -> Encodings:
+        """The encodings that a request is about: the model's of the batch itself are shared by all
+        objectives, views and teachers are an objective's own."""
+        if request.tower == "model" and not request.view:
+            return self._plain
+        key = (name, request.tower, request.view)
+        if key not in self._encodings:
+            view = self.batch.views[f"{name}/{request.view}"] if request.view else View()
+            tower, plain = self.model, self._plain if request.tower == "model" else None
+            if request.tower == "teacher":
+                assert objective.teacher is not None, f"{name} has no teacher"
+                tower = objective.teacher
+            self._encodings[key] = Encodings(tower, self.batch, view, plain, *self._options)
+        return self._encodings[key]
 
     def _remember(self, request: Request, encoded: Encoded) -> None:
         """Keep one vector a sample for whoever watches the run."""
@@ -290,48 +263,6 @@ class _Step:
         if output == "projected" or (output == "pooled" and modality not in self.embedded):
             own = slice(len(self.batch))
             self.embedded[modality] = Encoded(encoded.rows[own].detach(), encoded.present[own])
-
-    def _gather(self, encoded: Encoded, how: str, copies: int) -> Encoded:
-        if how == "none":
-            return encoded
-        return gather_encoded(encoded, how == "grad", [copies * count for count in self.counts])
-
-
-def encode_in_chunks(
-    tower: Model, modality: str, inputs: dict[str, Tensor], chunk_size: int | None
-) -> Embedding:
-    """The encoder's output; with a chunk size, a chunk at a time under activation checkpointing.
-
-    The random state of each chunk is replayed when the backward pass encodes it again, so the
-    gradients are those of encoding all at once where the encoder treats rows one by one.
-    """
-    number = len(next(iter(inputs.values())))
-    if chunk_size is None or number <= chunk_size:
-        return tower.encode(modality, inputs)
-    encode = partial(tower.encode, modality)
-    chunks = []
-    for start in range(0, number, chunk_size):
-        part = {name: tensor[start : start + chunk_size] for name, tensor in inputs.items()}
-        chunks.append(checkpoint(encode, part, use_reentrant=False))
-    joined = [None if field[0] is None else torch.cat(field) for field in zip(*chunks, strict=True)]
-    return Embedding(*joined)  # type: ignore[arg-type]
-
-
-def gather_encoded(encoded: Encoded, with_grad: bool, counts: list[int]) -> Encoded:
-    """Rows of all ranks, in rank order; without gradient only the own rows carry one.
-
-    Tokens are padded to the longest sequence of any rank.
-    """
-    if world_size() == 1:
-        return encoded
-    join = gather_rows if with_grad else gather_constants
-    rows, mask = encoded.rows, encoded.mask
-    if mask is not None:
-        longest = max(numbers_of_ranks(rows.shape[1], rows.device))
-        missing = longest - rows.shape[1]
-        rows = nn.functional.pad(rows, (0, 0, 0, missing))
-        mask = gather_rows(nn.functional.pad(mask, (0, missing)), counts)
-    return Encoded(join(rows, counts), gather_rows(encoded.present, counts), mask)
 
 
 def average_terms(terms: Mapping[str, Term]) -> dict[str, Term]:

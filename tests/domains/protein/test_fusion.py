@@ -109,3 +109,13 @@ def test_two_modalities_of_one_width() -> None:
     for dims in ({"a": 8}, {"a": 8, "b": 16}, {"a": 8, "b": 8, "c": 8}, {"a": 9, "b": 9}):
         with pytest.raises(ConfigError, match="two modalities with tokens of one width"):
             CrossAttentionFusion(dims, num_heads=8)
+
+
+def test_an_empty_batch_leaves_the_batch_norms_alone() -> None:
+    module = make().train()
+    given = {m: Embedding(*(t[:0] for t in tokens_of(m))) for m in "ab"}
+    joint = module(given, {})
+    joint.tokens.sum().backward()
+    assert joint.tokens.shape == (0, 9, 6)
+    assert all(p.grad is not None and not p.grad.any() for p in module.parameters())
+    assert not module.norms[0][0].running_mean.any()

@@ -18,7 +18,8 @@ from shared.encoders.base import Embedding
 from shared.model import Model
 from shared.objectives.base import Encoded, Objective, Tensors
 from shared.schema import Schema
-from shared.training.runner import Runner, gather_encoded
+from shared.training.encodings import gather_encoded
+from shared.training.runner import Runner
 from shared.weights import KeyMap, load_strictly
 from zoo.plugins import plugins
 

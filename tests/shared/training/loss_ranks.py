@@ -11,7 +11,7 @@ from shared.model import Model
 from shared.model_config import ModelConfig
 from shared.objectives.base import Encoded, Objective, Request, Tensors
 from shared.objectives.contrastive import directed_term, pair_logits
-from shared.training.runner import gather_encoded
+from shared.training.encodings import gather_encoded
 from zoo.plugins import plugins
 
 MODALITIES = ("image", "text")
