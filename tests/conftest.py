@@ -1,10 +1,16 @@
-"""Where the reference cases and the real data lie."""
+"""Where real data lie, and the toy domain installed."""
 
+import importlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from zoo.plugins import plugins
 
 # the first example pays for imports: no timing is asserted anywhere
 settings.register_profile("zoo", deadline=None, derandomize=True)
@@ -24,3 +30,26 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: ZOO_DATA or {folder} is needed")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the toy domain, for the path of a process."""
+    site = tmp_path_factory.mktemp("toy") / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    place = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(site)]
+    toy = Path(__file__).with_name("toy_domain")
+    subprocess.run([*pip, *place, str(toy)], check=True, timeout=120)
+    return site
+
+
+@pytest.fixture(scope="module")
+def toy(toy_site: Path) -> Iterator[Path]:
+    """The toy domain in this process and in those it starts, for the tests of one file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(toy_site))
+        patch.setenv("PYTHONPATH", str(toy_site))
+        importlib.invalidate_caches()
+        plugins.cache_clear()
+        yield toy_site
+    plugins.cache_clear()

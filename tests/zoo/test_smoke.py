@@ -1,12 +1,11 @@
 """`zoo train` of every objective and every way of running a step, on built-in synthetic data."""
 
 import csv
-import importlib
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,21 +30,6 @@ SHORT = [
 MOVING = {"dinov2", "dinov2_sinkhorn"}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder on the path of this process where the toy domain is installed."""
-    site = tmp_path_factory.mktemp("toy") / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    place = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(site)]
-    subprocess.run([*pip, *place, str(TOY)], check=True, timeout=120)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        importlib.invalidate_caches()
-        plugins.cache_clear()
-        yield site
-    plugins.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +78,7 @@ def test_train(name: str, run: Callable[[str], Path]) -> None:
 
 def test_self_distillation_on_two_processes(toy: Path, tmp_path: Path) -> None:
     """DDP finds every parameter in use, and the ranks agree on what they wait for."""
-    environment = {**os.environ, "PYTHONPATH": str(toy), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "zoo.cli.main", "train", *SHORT, *RUNS["dinov2"]]
     settings = ["trainer=ddp", "trainer.devices=2", f"run_folder={tmp_path / 'ddp'}"]
     done = subprocess.run(

@@ -32,15 +32,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def python(tmp_path_factory: pytest.TempPathFactory, toy_site: Path) -> Run:
     """Runs Python where the toy is installed; `python("-m", "zoo.cli.main", "list")`."""
     home = tmp_path_factory.mktemp("toy")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    place = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(home / "site")]
-    subprocess.run([*pip, *place, str(TOY)], check=True, timeout=120)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(home / "site"),
+        "PYTHONPATH": str(toy_site),
         "ZOO_HOME": str(home / "cache"),
         "ZOO_OFFLINE": "1",
         "COLUMNS": "200",

@@ -40,13 +40,16 @@ INFONCE = {
 }
 
 
-def prepare(tensors: Mapping[str, Tensor]) -> tuple[Subgraph, list[Prepared]]:
+def prepare(
+    tensors: Mapping[str, Tensor], walk_length: int = graph.WALK_LENGTH
+) -> tuple[Subgraph, list[Prepared]]:
     """The preprocessor, and the graphs of a case through it."""
     subgraph: Subgraph = plugins().registries.preprocessors.build(
         "subgraph",
         "parity",
         Schema("graph", ("node", "feature"), dtype="float32"),
         in_channels=tensors["x"].shape[1],
+        walk_length=walk_length,
     )
     nodes, edges = (tensors[f"{kind}_ptr"].diff().tolist() for kind in ("node", "edge"))
     raws = zip(
@@ -69,7 +72,7 @@ def collate(subgraph: Subgraph, graphs: list[Prepared], tensors: Mapping[str, Te
 
 
 def rwpe(case: Any) -> dict[str, Tensor]:
-    _, graphs = prepare(case.tensors("inputs"))
+    _, graphs = prepare(case.tensors("inputs"), case.config["walk_length"])
     return {"pe": torch.from_numpy(np.concatenate([g["positional"] for g in graphs]))}
 
 
@@ -180,10 +183,10 @@ def supcon(case: Any) -> dict[str, Tensor]:
         inputs = case.tensors("inputs")
         features = inputs[run["features"]].requires_grad_()
         positive = torch.eye(len(features), dtype=torch.bool)
-        if "labels" in run:
+        if run.get("labels"):
             labels = inputs[run["labels"]]
             positive = labels[:, None] == labels
-        elif "mask" in run:
+        elif run.get("mask"):
             positive = inputs[run["mask"]].bool()
         losses = supervised_contrastive(
             features.flatten(2),

@@ -17,6 +17,7 @@ from shared.distributed import rank, world_size
 from shared.encoders.base import Embedding
 from shared.model import Model
 from shared.objectives.base import Encoded, Objective, Tensors
+from shared.objectives.masked_fusion import draw_number
 from shared.schema import Schema
 from shared.training.encodings import gather_encoded
 from shared.training.runner import Runner
@@ -117,7 +118,9 @@ def text_pack(case: Any) -> dict[str, Tensor]:
         [field.tolist() for field in ids[start : start + number]]
         for start in range(0, len(ids), number)
     ]
-    packed, mask = pack_fields(samples, protst.CLS_ID, protst.SEP_ID, 0)
+    # upstream cuts nothing
+    special, longest = (protst.CLS_ID, protst.SEP_ID, 0), len(tensors["flat_ids"]) + number
+    packed, mask = pack_fields(samples, *special, longest)
     return {"input_ids": torch.from_numpy(packed), "attention_mask": torch.from_numpy(mask)}
 
 
@@ -150,7 +153,7 @@ def fusion(case: Any) -> dict[str, Tensor]:
     dims = dict.fromkeys(MODALITIES, config["hidden_dim"])
     module = plugins().registries.encoders.build(settings.pop("name"), "parity", dims, **settings)
     load(module, protst.FUSION, case)
-    module.train(config["train_mode"])
+    module.train(config.get("train_mode", False))
     found: dict[str, Any] = {}
     for depth, layer in enumerate(module.layers):
         keep_output(found, f"attn_{depth}", layer)
@@ -265,9 +268,10 @@ def make_batch(case: Any) -> Batch:
 
 def given_draws(case: Any, batch: Batch) -> dict[str, Tensor]:
     """Upstream's draws, those of proteins padded to the length of the batch."""
-    tensors, rate = case.tensors("inputs"), case.config["mask_rate"]
-    numbers = [max(1, int(rate * length)) for length in tensors["num_residues"].tolist()]
-    draws = torch.zeros(batch.inputs["protein"]["input_ids"].shape)
+    tensors, residues = case.tensors("inputs"), batch.inputs["protein"]["attention_mask"]
+    draws = torch.zeros(residues.shape)
+    _, drawn = draw_number(draws, residues, case.config["mask_rate"])
+    numbers = drawn.sum(dim=1).tolist()
     for row, given in zip(draws, tensors["u_protein"].split(numbers), strict=True):
         row[: len(given)] = given
     return {"protein": draws, "text": tensors["u_text"]}

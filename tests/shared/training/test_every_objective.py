@@ -3,9 +3,7 @@
 import importlib
 import importlib.util
 import runpy
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from shared.data.batch import Batch
 from shared.objectives.base import Position
 from shared.training.passes import Cached, Plain
 from shared.training.runner import Runner
-from zoo.plugins import plugins
 
 HERE = Path(__file__).resolve()
 TOY = HERE.parents[2] / "toy_domain"
@@ -34,22 +31,6 @@ Make = Callable[[str], tuple[Runner, Batch]]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder on the path of this process, and of those it starts, that has the toy domain."""
-    folder = tmp_path_factory.mktemp("toy") / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    place = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(folder)]
-    subprocess.run([*pip, *place, str(TOY)], check=True, timeout=120)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        patch.setenv("PYTHONPATH", str(folder))
-        importlib.invalidate_caches()
-        plugins.cache_clear()
-        yield folder
-    plugins.cache_clear()
-
-
-@pytest.fixture(scope="module")
 def worker() -> Any:
     spec = importlib.util.spec_from_file_location("objective_ranks", WORKER)
     assert spec is not None
@@ -60,7 +41,7 @@ def worker() -> Any:
 
 
 @pytest.fixture(scope="module")
-def runs(site: Path, worker: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def runs(toy: Path, worker: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Settings by name, with a model of random weights as TEACHER."""
     folder = tmp_path_factory.mktemp("teacher")
     worker.make_run(RUNS["contrastive"])[0].model.save(folder, "")
