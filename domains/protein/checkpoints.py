@@ -31,7 +31,6 @@ _ESM_IGNORED = {
     "lm_head.*": "predicts residues in ESM's own vocabulary",
 }
 _BERT = (
-    # not the buffer embeddings.position_ids of older releases
     ("embeddings.*.*", "embeddings.*.*"),
     ("encoder.*", "encoder.*"),
     ("pooler.*", "pooler.*"),
@@ -56,6 +55,7 @@ def _protein_keys(prefix: str = "", heads: bool = True) -> KeyMap:
     )
     ignored = {f"{prefix}model.{name}": why for name, why in _ESM_IGNORED.items()}
     ignored[f"{prefix}mapping"] = "follows from the vocabulary"
+    ignored[f"{prefix}model.embeddings.position_ids"] = "follows from max_positions"
     if heads:
         return KeyMap((*projections, *backbone), ignored)
     return KeyMap(backbone, ignored | {theirs: "is not used" for theirs, _ in projections})

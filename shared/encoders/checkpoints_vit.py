@@ -70,8 +70,9 @@ def dinov2_objective_settings(config: Mapping[str, Any]) -> dict[str, Any]:
             "prototypes": section["head_n_prototypes"],
             "hidden_dim": section["head_hidden_dim"],
             "bottleneck_dim": section["head_bottleneck_dim"],
+            "layers": section.get("head_nlayers", 3),
         }
-        for section in (dino, ibot)
+        for section in ([dino, ibot] if ibot["separate_head"] else [dino])
     ]
     return {
         "local_crops": crops["local_crops_number"],
@@ -79,6 +80,7 @@ def dinov2_objective_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "local_size": crops["local_crops_size"],
         "head": heads[0],
         "ibot_head": heads[1] if ibot["separate_head"] else None,
+        "ibot_weight": ibot.get("loss_weight", 1.0),
         "targets": config["train"]["centering"].removesuffix("_knopp"),
         "koleo_weight": dino["koleo_loss_weight"],
         "koleo_neighbours": "rank",

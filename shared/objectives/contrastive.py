@@ -113,7 +113,7 @@ class Contrastive(Objective):
         pairs: `all`, or a mapping `a-b` → weight.
         scale: One learned scale for all pairs (`shared`) or one a pair (`pair`).
         initial_scale: Multiplier of the cosine at the start; 1 / 0.07 in CLIP (§2.5).
-        min_scale: Lower bound.
+        min_scale: Lower bound; null: none.
         max_scale: Upper bound, 100 in CLIP (§2.5); null: none.
         clamp: `step` bounds the parameter after each optimiser step (as CLIP does); `forward`
             clamps the used value, whose gradient is then 0 outside the bounds.
@@ -138,7 +138,7 @@ class Contrastive(Objective):
         pairs: Literal["all"] | Mapping[str, float] = "all",
         scale: Literal["shared", "pair"] = "shared",
         initial_scale: float = 1 / 0.07,
-        min_scale: float = 1.0,
+        min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         clamp: Literal["step", "forward"] = "step",
         directions: Literal["mean", "sum"] = "mean",
@@ -154,11 +154,11 @@ class Contrastive(Objective):
         check_choice(name, "directions", directions, ("mean", "sum"))
         check_choice(name, "pair_reduction", pair_reduction, ("mean", "sum"))
         check_choice(name, "positives", positives, ("sample", "group", "label"))
-        highest = math.inf if max_scale is None else max_scale
-        if not 0 < min_scale <= initial_scale <= highest:
+        lowest, highest = min_scale or 0.0, math.inf if max_scale is None else max_scale
+        if not (initial_scale > 0 and lowest <= initial_scale <= highest):
             raise ConfigError(
-                f"{name}: 0 < min_scale={min_scale:g} <= initial_scale={initial_scale:g} <= "
-                f"max_scale={max_scale} does not hold."
+                f"{name}: 0 < min_scale={lowest:g} <= initial_scale={initial_scale:g} <= "
+                f"max_scale={highest:g} does not hold."
             )
         if local_loss and not gather_with_grad:
             raise ConfigError(
@@ -171,7 +171,7 @@ class Contrastive(Objective):
         per_direction = 0.5 if directions == "mean" else 1.0
         self.weights = {pair: per_direction * w / total for pair, w in weights.items()}
         self.scale, self.initial_scale, self.positives = scale, initial_scale, positives
-        self.min_scale, self.max_scale, self.clamp = min_scale, max_scale, clamp
+        self.bounds, self.clamp = (lowest, highest), clamp
         self.local_loss = local_loss
         self.gather: Literal["grad", "no_grad"] = "grad" if gather_with_grad else "no_grad"
         self.requests = tuple(self.request(m) for m in self.contrasted)
@@ -212,9 +212,9 @@ class Contrastive(Objective):
 
     def after_step(self, model: Model, position: Position) -> None:
         if self.clamp == "step":
-            highest = None if self.max_scale is None else math.log(self.max_scale)
+            low, high = (math.log(bound) if bound else -math.inf for bound in self.bounds)
             for pair in self.weights:
-                model.scalars[self._scale_name(pair)].clamp_(math.log(self.min_scale), highest)
+                model.scalars[self._scale_name(pair)].clamp_(low, high)
 
     def searches(self, tensors: Tensors) -> Iterator[Search]:
         """Both directions of every pair."""
@@ -232,7 +232,7 @@ class Contrastive(Objective):
     def used_scale(self, scalars: Mapping[str, Tensor], pair: Pair) -> Tensor:
         """Multiplier of the cosine for a pair, 0-d."""
         value = scalars[self._scale_name(pair)].float().exp()
-        return value.clamp(self.min_scale, self.max_scale) if self.clamp == "forward" else value
+        return value.clamp(*self.bounds) if self.clamp == "forward" else value
 
     def _scale_name(self, pair: Pair) -> str:
         return "logit_scale" if self.scale == "shared" else f"logit_scale_{pair[0]}_{pair[1]}"

@@ -44,7 +44,7 @@ class Distillation(Contrastive):
         teacher: A run folder or model folder.
         pairs: `all`, or a mapping `a-b` → weight; averaged by weight.
         initial_scale: Multiplier of the student's cosine at the start; 1 / 0.07.
-        min_scale: Lower bound, kept after each optimiser step.
+        min_scale: Lower bound, kept after each optimiser step; null: none.
         max_scale: Upper bound; null: none.
         distill_weight: Of the comparison beside the contrast.
         local_loss: As of `Contrastive`.
@@ -57,7 +57,7 @@ class Distillation(Contrastive):
         teacher: str,
         pairs: Literal["all"] | Mapping[str, float] = "all",
         initial_scale: float = 1 / 0.07,
-        min_scale: float = 1.0,
+        min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         distill_weight: float = 1.0,
         local_loss: bool = True,

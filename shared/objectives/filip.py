@@ -44,7 +44,7 @@ class FILIP(Contrastive):
         modalities: Modalities of the model.
         pairs: `all`, or a mapping `a-b` → weight; averaged by weight.
         initial_scale: Multiplier of the similarity at the start; 1 / 0.07.
-        min_scale: Lower bound, kept after each optimiser step.
+        min_scale: Lower bound, kept after each optimiser step; null: none.
         max_scale: Upper bound; null: none.
         positives: What makes another sample a positive: nothing (`sample`), the same `group`, or
             the same `label`.
@@ -57,7 +57,7 @@ class FILIP(Contrastive):
         modalities: Sequence[str],
         pairs: Literal["all"] | Mapping[str, float] = "all",
         initial_scale: float = 1 / 0.07,
-        min_scale: float = 1.0,
+        min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         positives: Positives = "sample",
         chunk_rows: int | None = 16,

@@ -97,9 +97,10 @@ class MaskedFusion(Objective):
     predicts what was there.
 
     Modalities have the inputs `input_ids` and `attention_mask`, and encoders that give one token
-    an id. ProtST's loss has `contrast={directions: sum, max_scale: null}`, masks a `number` of
-    residues, and gives the text `weight: 0`. Terms are those of the contrast, `<modality>` for
-    predictions from its projected tokens and `<modality>_fused` for those from the fusion, where
+    an id. ProtST's loss has `contrast={directions: sum, min_scale: null, max_scale: null}`, masks a
+    `number` of residues, and gives the text `weight: 0`. Terms are those of the contrast,
+    `<modality>` for predictions from its projected tokens and `<modality>_fused` for those from the
+    fusion, where
     samples that have every modality count.
 
     Args:

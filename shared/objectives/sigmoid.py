@@ -42,7 +42,7 @@ class Sigmoid(Contrastive):
         initial_scale: Multiplier of the cosine at the start; 10 in SigLIP (§3.2).
         initial_bias: Added to the logits; −10 in SigLIP, so that it starts near the prior of a
             match.
-        min_scale: Lower bound, kept after each optimiser step.
+        min_scale: Lower bound, kept after each optimiser step; null: none.
         max_scale: Upper bound; null: none.
         positives: What makes another sample a positive: nothing (`sample`), the same `group`, or
             the same `label`.
@@ -56,7 +56,7 @@ class Sigmoid(Contrastive):
         pairs: Literal["all"] | Mapping[str, float] = "all",
         initial_scale: float = 10.0,
         initial_bias: float = -10.0,
-        min_scale: float = 1.0,
+        min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         positives: Positives = "sample",
         chunk_rows: int | None = None,

@@ -145,8 +145,17 @@ def siglip_loss_distributed(case: Any) -> dict[str, Tensor]:
 
 
 def distill_clip_loss_distributed(case: Any) -> dict[str, Tensor]:
-    rows = {TEACHER.get(name, name): tensor for name, tensor in case.tensors("inputs").items()}
-    return over_ranks([("local1_gather_grad1", "distillation", {"teacher": ""})], rows)
+    """Cases may hold several worlds, as those of the other losses, or one without a prefix."""
+    inputs, found = case.tensors("inputs"), {}
+    runs = []
+    for local, grad in ((False, False), (False, True), (True, True)):
+        settings = {"teacher": "", "local_loss": local, "gather_with_grad": grad}
+        runs.append((f"local{local:d}_gather_grad{grad:d}", "distillation", settings))
+    worlds = {"": inputs} if "image" in inputs else groups(inputs)
+    for world, given in worlds.items():
+        made = over_ranks(runs, {TEACHER.get(name, name): t for name, t in given.items()})
+        found |= prefixed(world, made) if world else made
+    return found
 
 
 def filip_loss(case: Any) -> dict[str, Tensor]:

@@ -154,26 +154,30 @@ def dino_loss(case: Any) -> dict[str, Tensor]:
     inputs, upstream = case.tensors("inputs"), case.config
     swapped, centre = inputs["teacher_logits"], inputs["center0"]
     images = len(swapped) // 2
-    number = len(inputs["student_local_logits"]) // images
+    # there may be no small crop
+    student = {"local": swapped[:0]} | {
+        name: inputs[key]
+        for name in ("global", "local")
+        if (key := f"student_{name}_logits") in inputs
+    }
+    number = len(student["local"]) // images
     objective = build_objective(local_crops=number, student_temperature=upstream["student_temp"])
     found = {"center_after_update": moved_centre(centre, swapped, upstream["center_momentum"])}
     for kind in ("centering", "sinkhorn"):
         targets = make_targets(kind, swapped, centre, upstream)
-        crops, local = (
-            inputs[f"student_{name}_logits"].clone().requires_grad_()
-            for name in ("global", "local")
-        )
+        crops, local = (student[n].clone().requires_grad_() for n in ("global", "local"))
         terms = objective.crop_terms(crops, local, targets.roll(images, dims=0))
         sum(term.weight * term.mean for term in terms.values()).backward()
         found |= {
             f"teacher_probs_{kind}": targets,
             f"{kind}.raw_global": terms["global"].mean,
-            f"{kind}.raw_local_sum": terms["local"].mean,
             f"{kind}.grad.student_global_logits": crops.grad,
             f"{kind}.grad.student_local_logits": local.grad,
         }
         for name, term in terms.items():
             found[f"{kind}.dino_{name}_crops_loss"] = term.weight * term.mean
+        if number:
+            found[f"{kind}.raw_local_sum"] = terms["local"].mean
     return found
 
 
@@ -229,17 +233,19 @@ def masking_generator(case: Any) -> dict[str, Tensor]:
 
 def collate(case: Any) -> dict[str, Tensor]:
     inputs, upstream = case.tensors("inputs"), case.config
-    crops, local = (inputs[f"{name}_crops"].flatten(0, 1) for name in ("global", "local"))
+    crops = inputs["global_crops"].flatten(0, 1)
+    small = inputs.get("local_crops", inputs["global_crops"][:0])
     side = upstream["global_size"] // upstream["patch_size"]
     share, ratio = upstream["mask_sample_probability"], upstream["mask_ratio_min_max"]
     rng = Random(upstream["python_random_seed"])
     masks = draw_masks(rng, len(crops), (side, side), share, ratio)
-    views = build_objective(local_crops=len(inputs["local_crops"])).views(crops, local, masks)
+    local = small.flatten(0, 1)
+    views = build_objective(local_crops=len(small)).views(crops, local, masks)
     masked, targets = views["global"].inputs["image"], views["global"].targets
     bounds = ratio_bounds(int(len(crops) * share), ratio)[1:]
     return {
         "collated_global_crops": masked["values"],
-        "collated_local_crops": views["local"].inputs["image"]["values"],
+        "collated_local_crops": views["local"].inputs["image"]["values"] if len(small) else local,
         "collated_masks": masked["token_mask"],
         "mask_indices_list": targets["masked"],
         "masks_weight": targets["weights"],
@@ -329,7 +335,7 @@ def step_config(case: Any) -> TrainConfig:
         trainer=TrainerConfig(
             max_epochs=1,
             device="cpu",
-            gradient_clip_norm=optim["clip_grad"],
+            gradient_clip_norm=optim["clip_grad"] or None,
             gradient_clip_per="part",
         ),
     )
@@ -355,7 +361,8 @@ def train_step(case: Any) -> dict[str, Tensor]:
     }
     load_strictly(runner, keys.convert(weights), str(case.path))
     inputs = case.tensors("inputs")
-    crops, local = inputs["collated_global_crops"], inputs["collated_local_crops"]
+    crops = inputs["collated_global_crops"]
+    local = inputs.get("collated_local_crops", crops[:0])
     objective = cast(DINOv2, runner.objectives["dinov2"])
     views = objective.views(crops, local, inputs["collated_masks"])
     rows = torch.arange(len(crops) // 2)
@@ -372,12 +379,13 @@ def train_step(case: Any) -> dict[str, Tensor]:
     found = {
         "total_loss": sum(terms.values()),
         "logged.dino_global_crops_loss": terms["dinov2/global"],
-        "logged.dino_local_crops_loss": terms["dinov2/local"],
         "logged.koleo_loss": terms["dinov2/koleo"] / 2,
         "logged.ibot_loss": terms["dinov2/ibot"] / 2,
         "dino_center_after": objective.dino_centre.value[None],
         "ibot_center_after": objective.ibot_centre.value[None, None],
     }
+    if objective.local_crops:
+        found["logged.dino_local_crops_loss"] = terms["dinov2/local"]
     parameters = dict(runner.named_parameters())
     norms: dict[str, list[Tensor]] = {}
     for name in weights:

@@ -35,7 +35,7 @@ Adapter = Callable[[Any], dict[str, Tensor]]
 INFONCE = {
     "name": "contrastive",
     "pairs": {"graph-text": 1.0},
-    "min_scale": 1e-6,
+    "min_scale": None,
     "max_scale": None,
 }
 

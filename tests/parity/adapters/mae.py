@@ -215,7 +215,7 @@ def build_multimae(config: Mapping[str, Any], shapes: Mapping[str, torch.Size]) 
             tasks[modality] = {"modality": modality, "loss": "cross_entropy"}
         kind = "patch_tokens" if classes is None else "label_patch_tokens"
         encoders[modality] = registries.encoders.build(kind, "parity", **settings)
-    if config["extra_norm_pix"]:
+    if config.get("extra_norm_pix"):
         tasks["norm_rgb"] = {"modality": "rgb", "loss": "norm_mse"}
     blocks = {"depth": config["depth"], "num_heads": config["num_heads"]}
     dims = {m: encoder.dim for m, encoder in encoders.items()}

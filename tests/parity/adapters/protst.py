@@ -30,7 +30,7 @@ MODALITIES = ("protein", "text")
 VALINE = RESIDUES.index("V")
 UPSTREAM_MASK = {"ESM-1b": 32, "ESM-2": 32, "ProtBert": VALINE}
 """Upstream's id of a masked residue; that of ProtBert is valine's, too, which is a bug."""
-CONTRAST = {"directions": "sum", "max_scale": None}
+CONTRAST = {"directions": "sum", "min_scale": None, "max_scale": None}
 
 
 def keep_output(found: dict[str, Any], name: str, module: nn.Module) -> None:
