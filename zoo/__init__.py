@@ -15,6 +15,8 @@ from zoo._guard import check_packages
 check_packages()
 
 if TYPE_CHECKING:
+    from shared.data.batch import Batch as Batch
+    from shared.data.batch import View as View
     from shared.data.dataset import Dataset as Dataset
     from shared.data.dataset import Raw as Raw
     from shared.data.dataset import SampleTable as SampleTable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from shared.domain import Domain as Domain
     from shared.encoders.base import Embedding as Embedding
     from shared.encoders.base import Encoder as Encoder
+    from shared.encoders.base import Fusion as Fusion
     from shared.errors import ConfigError as ConfigError
     from shared.errors import DataError as DataError
     from shared.errors import SchemaError as SchemaError
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from shared.objectives.base import Encoded as Encoded
     from shared.objectives.base import LossOutput as LossOutput
     from shared.objectives.base import Objective as Objective
+    from shared.objectives.base import Position as Position
     from shared.objectives.base import Request as Request
     from shared.objectives.base import Tensors as Tensors
     from shared.objectives.base import Term as Term
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Adapter": "shared.schema",
+    "Batch": "shared.data.batch",
     "Channel": "shared.schema",
     "ConfigError": "shared.errors",
     "DataError": "shared.errors",
@@ -64,6 +69,7 @@ _HOMES = {
     "Encoder": "shared.encoders.base",
     "evaluate": "zoo.api",
     "Evaluator": "shared.evaluation.evaluator",
+    "Fusion": "shared.encoders.base",
     "hash_files": "shared.data.dataset",
     "HubSource": "shared.model_entry",
     "list_models": "zoo.catalog",
@@ -72,6 +78,7 @@ _HOMES = {
     "Model": "shared.model",
     "ModelEntry": "shared.model_entry",
     "Objective": "shared.objectives.base",
+    "Position": "shared.objectives.base",
     "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
     "Raw": "shared.data.dataset",
@@ -82,6 +89,7 @@ _HOMES = {
     "Tensors": "shared.objectives.base",
     "Term": "shared.objectives.base",
     "train": "zoo.api",
+    "View": "shared.data.batch",
     "ZooError": "shared.errors",
 }
 

@@ -154,30 +154,24 @@ def dino_loss(case: Any) -> dict[str, Tensor]:
     inputs, upstream = case.tensors("inputs"), case.config
     swapped, centre = inputs["teacher_logits"], inputs["center0"]
     images = len(swapped) // 2
-    # there may be no small crop
-    student = {"local": swapped[:0]} | {
-        name: inputs[key]
-        for name in ("global", "local")
-        if (key := f"student_{name}_logits") in inputs
-    }
-    number = len(student["local"]) // images
+    student = (inputs["student_global_logits"], inputs.get("student_local_logits", swapped[:0]))
+    number = len(student[1]) // images
     objective = build_objective(local_crops=number, student_temperature=upstream["student_temp"])
     found = {"center_after_update": moved_centre(centre, swapped, upstream["center_momentum"])}
     for kind in ("centering", "sinkhorn"):
         targets = make_targets(kind, swapped, centre, upstream)
-        crops, local = (student[n].clone().requires_grad_() for n in ("global", "local"))
+        crops, local = (logits.clone().requires_grad_() for logits in student)
         terms = objective.crop_terms(crops, local, targets.roll(images, dims=0))
         sum(term.weight * term.mean for term in terms.values()).backward()
         found |= {
             f"teacher_probs_{kind}": targets,
             f"{kind}.raw_global": terms["global"].mean,
+            f"{kind}.raw_local_sum": terms["local"].mean if number else None,
             f"{kind}.grad.student_global_logits": crops.grad,
             f"{kind}.grad.student_local_logits": local.grad,
         }
         for name, term in terms.items():
             found[f"{kind}.dino_{name}_crops_loss"] = term.weight * term.mean
-        if number:
-            found[f"{kind}.raw_local_sum"] = terms["local"].mean
     return found
 
 
@@ -379,13 +373,12 @@ def train_step(case: Any) -> dict[str, Tensor]:
     found = {
         "total_loss": sum(terms.values()),
         "logged.dino_global_crops_loss": terms["dinov2/global"],
+        "logged.dino_local_crops_loss": terms.get("dinov2/local"),
         "logged.koleo_loss": terms["dinov2/koleo"] / 2,
         "logged.ibot_loss": terms["dinov2/ibot"] / 2,
         "dino_center_after": objective.dino_centre.value[None],
         "ibot_center_after": objective.ibot_centre.value[None, None],
     }
-    if objective.local_crops:
-        found["logged.dino_local_crops_loss"] = terms["dinov2/local"]
     parameters = dict(runner.named_parameters())
     norms: dict[str, list[Tensor]] = {}
     for name in weights:
