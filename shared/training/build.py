@@ -81,7 +81,7 @@ def build_runner(config: TrainConfig, dataset: Dataset, registries: Registries) 
     """What a run trains on a dataset, with fresh weights or those of `config.init`."""
     modalities = choose_modalities(config, dataset)
     node = {**config.model, "modalities": {m: config.model["modalities"][m] for m in modalities}}
-    if node.get("classifier"):
+    if node.get("classifier") is not None:
         given = node["classifier"].get("num_classes")
         if given not in (None, len(dataset.classes)):
             raise ConfigError(

@@ -59,7 +59,9 @@ class Checkpoints(pl.Callback):
         self.best_epoch: int | None = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._every_n_steps and trainer.global_step % self._every_n_steps == 0:
+        due = self._every_n_steps and trainer.global_step % self._every_n_steps == 0
+        # resumed after the last step of an epoch, Lightning would leave out its validation
+        if due and not trainer.is_last_batch:
             trainer.save_checkpoint(self.last)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -70,6 +70,7 @@ class FirstEpochCounts(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         if first:
             self.wait_count = 1
+            trainer.should_stop |= self.wait_count >= self.patience
 
 
 def early_stopping(config: SelectionConfig) -> list[pl.Callback]:

@@ -227,13 +227,12 @@ def masking_generator(case: Any) -> dict[str, Tensor]:
 
 def collate(case: Any) -> dict[str, Tensor]:
     inputs, upstream = case.tensors("inputs"), case.config
-    crops = inputs["global_crops"].flatten(0, 1)
     small = inputs.get("local_crops", inputs["global_crops"][:0])
+    crops, local = inputs["global_crops"].flatten(0, 1), small.flatten(0, 1)
     side = upstream["global_size"] // upstream["patch_size"]
     share, ratio = upstream["mask_sample_probability"], upstream["mask_ratio_min_max"]
     rng = Random(upstream["python_random_seed"])
     masks = draw_masks(rng, len(crops), (side, side), share, ratio)
-    local = small.flatten(0, 1)
     views = build_objective(local_crops=len(small)).views(crops, local, masks)
     masked, targets = views["global"].inputs["image"], views["global"].targets
     bounds = ratio_bounds(int(len(crops) * share), ratio)[1:]

@@ -72,7 +72,8 @@ def collate(subgraph: Subgraph, graphs: list[Prepared], tensors: Mapping[str, Te
 
 
 def rwpe(case: Any) -> dict[str, Tensor]:
-    _, graphs = prepare(case.tensors("inputs"), case.config["walk_length"])
+    length = case.config.get("walk_length", graph.WALK_LENGTH)
+    _, graphs = prepare(case.tensors("inputs"), length)
     return {"pe": torch.from_numpy(np.concatenate([g["positional"] for g in graphs]))}
 
 

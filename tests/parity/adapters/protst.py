@@ -49,10 +49,10 @@ def load(module: nn.Module, keys: KeyMap, case: Any) -> None:
     load_strictly(module, keys.convert(case.tensors("weights")), str(case.path))
 
 
-def sequence_preprocessor() -> Any:
+def sequence_preprocessor(**settings: int) -> Any:
     registries = plugins().registries
     schema = Schema("protein", (), (), "str")
-    return registries.preprocessors.build("protein_sequence", "parity", schema)
+    return registries.preprocessors.build("protein_sequence", "parity", schema, **settings)
 
 
 def protein_inputs(case: Any, config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -61,7 +61,9 @@ def protein_inputs(case: Any, config: Mapping[str, Any]) -> dict[str, Tensor]:
     residues = tensors["residue_type"]
     if config["mask_modeling"]:
         residues = residues.masked_fill(residues == UPSTREAM_MASK[config["backbone"]], MASK_ID)
-    preprocessor = sequence_preprocessor()
+    # only ESM has a limit
+    limit = {"max_length": len(residues)} if config["backbone"] == "ProtBert" else {}
+    preprocessor = sequence_preprocessor(**limit)
     prepared = [
         {"input_ids": ids.numpy(), "attention_mask": torch.ones(len(ids)).bool().numpy()}
         for ids in residues.split(tensors["num_residues"].tolist())
@@ -260,7 +262,7 @@ def make_batch(case: Any) -> Batch:
     ids = case.tensors("inputs")["input_ids"]
     numbers, present = torch.arange(len(ids)), torch.ones(len(ids)).bool()
     inputs = {
-        "protein": protein_inputs(case, {"mask_modeling": False}),
+        "protein": protein_inputs(case, {**case.config["protein"], "mask_modeling": False}),
         "text": {"input_ids": ids, "attention_mask": ids != 0},
     }
     return Batch(inputs, dict.fromkeys(MODALITIES, present), numbers, numbers, numbers)
