@@ -194,13 +194,24 @@ class Model(nn.Module):
         tensors = {**self.state_dict(), "": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         return tensors_fingerprint(tensors)
 
+    def _encode_alone(self, modality: str, inputs: dict[str, Tensor]) -> Tensor:
+        """(rows, dim) embedding of one modality, by the fusion where that encodes it."""
+        embedding = self.encode(modality, inputs)
+        if self.fusion is None or not self.fusion.encodes_alone:
+            return embedding.pooled
+        assert embedding.tokens is not None
+        tokens, mask = self.project_tokens(modality, embedding.tokens), embedding.mask
+        if mask is None:
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return self.fuse({modality: Embedding(embedding.pooled, tokens, mask)}, {}).pooled
+
     @torch.inference_mode()
     def embed_batch(
         self, modality: str, inputs: dict[str, Tensor], output: Output, precision: Precision
     ) -> NDArray[np.float32]:
         """Prepared inputs → (batch, dim) float32 array, on the model's device."""
         with autocast(self.device, precision):
-            pooled = self.encode(modality, inputs).pooled
+            pooled = self._encode_alone(modality, inputs)
             rows = self.project(modality, pooled) if output == "projected" else pooled
         return rows.float().cpu().numpy()
 
@@ -329,7 +340,7 @@ class Model(nn.Module):
         if encoders is not None:
             parts = ("encoders", "heads", "token_heads")
             towers = [f"{part}.{m}." for m in chosen for part in parts]
-            prefixes = [*towers, "scalars."]
+            prefixes = [*towers, "scalars.", *(["fusion."] if model.fusion else [])]
         path = folder / "model.safetensors"
         load_strictly(model, read_tensors(path, prefixes), str(path))
         return model.eval()
@@ -357,7 +368,10 @@ class Model(nn.Module):
         states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
         if encoders is not None:
             # what reads every modality goes when some are left out
-            config["fusion"] = config["classifier"] = None
+            config["classifier"] = None
+            fusion = config.get("fusion")
+            if fusion and not registries.encoders.get(fusion["name"]).encodes_alone:
+                config["fusion"] = None
         config["modalities"] = {m: config["modalities"][m] for m in chosen}
         scalars = dict.fromkeys(config.pop("scalars"), 0.0)
         model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)

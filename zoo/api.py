@@ -61,6 +61,8 @@ def train_config(overrides: Sequence[str]) -> TrainConfig:
     if isinstance(root := config.data.get("root"), str):
         # the run is evaluated and resumed from other folders too
         config.data["root"] = str(Path(root).expanduser().absolute())
+    if config.init.weights is not None:
+        config.init.weights = str(Path(config.init.weights).expanduser().absolute())
     return config
 
 

@@ -51,9 +51,12 @@ class Fusion(nn.Module, ABC):
 
     Attributes:
         dim: Width of the joint tokens and of `Embedding.pooled`.
+        encodes_alone: Whether the embedding of one modality is what this makes of it alone, as of
+            a joint masked encoder, instead of what the modality's encoder gives.
     """
 
     dim: int
+    encodes_alone = False
 
     @abstractmethod
     def forward(self, tokens: Mapping[str, Embedding], inputs: Mapping[str, Tensor]) -> Embedding:

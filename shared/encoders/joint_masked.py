@@ -29,6 +29,8 @@ class JointMaskedTransformer(Fusion):
         ConfigError: The widths differ.
     """
 
+    encodes_alone = True
+
     def __init__(
         self,
         dims: Mapping[str, int],

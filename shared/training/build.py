@@ -1,5 +1,6 @@
 """What a run trains: model and objectives from the config."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from shared.registry import Registries
 from shared.schema import Schema
 from shared.settings import check_settings, check_value
 from shared.training.config import InitConfig, TrainConfig
-from shared.training.optimization import freeze
+from shared.training.optimization import freeze, parameter_scales
 from shared.training.passes import PASSES, Passes
 from shared.training.runner import Runner
 from shared.weights import load_strictly, read_tensors
+
+WHOLE = ("fusion", "classifier")
+"""Parts of a model that belong to no modality."""
 
 
 def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -57,6 +61,8 @@ def build_objectives(
         objectives[term].load(registries)
         weight = node.get("weight", 1.0)
         check_value(weight, float, f"{where}.weight")
+        if not 0 <= weight < math.inf:
+            raise ConfigError(f"{where}.weight={weight} has to be 0 or more.")
         weights[term] = float(weight)
     if not objectives:
         raise ConfigError("objective is empty: choose one, such as objective=[contrastive].")
@@ -108,13 +114,33 @@ def assemble(
     """
     parsed = ModelConfig.from_dict(dict(model))
     objectives, weights = build_objectives(config.objective, tuple(parsed.modalities), registries)
-    scalars = {k: v for o in objectives.values() for k, v in o.model_scalars().items()}
+    scalars = merge_scalars(objectives)
     torch.manual_seed(config.seed)
     built = Model.build(parsed, schemas, registries, scalars)
     load_init(built, config.init)
     runner = Runner(built, objectives, weights)
     freeze(runner, config.optimizer.frozen)
+    # a rule that matches nothing speaks before anything is written
+    parameter_scales(runner, config.optimizer)
     return runner
+
+
+def merge_scalars(objectives: Mapping[str, Objective]) -> dict[str, float]:
+    """Learned scalars of all objectives with their initial values.
+
+    Raises:
+        ConfigError: Two want the same one to start differently.
+    """
+    scalars: dict[str, float] = {}
+    for term, objective in objectives.items():
+        for name, value in objective.model_scalars().items():
+            if scalars.setdefault(name, value) != value:
+                raise ConfigError(
+                    f"objective.{term} starts {name} at {math.exp(value):g}, and another objective "
+                    f"of this run shares it and starts at {math.exp(scalars[name]):g}. Give both "
+                    "the same initial_scale, or one of them scale=pair."
+                )
+    return scalars
 
 
 def load_init(model: Model, init: InitConfig) -> None:
@@ -124,6 +150,8 @@ def load_init(model: Model, init: InitConfig) -> None:
         ConfigError: Parts without weights, or one that the model does not have.
         WeightsError: The tensors of a part do not fit.
     """
+    if init.parts == []:
+        raise ConfigError("init.parts is empty: name at least one part, or set it to null.")
     if init.weights is None:
         if init.parts is not None:
             raise ConfigError("init.parts is set and init.weights is not: give a run folder.")
@@ -140,7 +168,7 @@ def load_init(model: Model, init: InitConfig) -> None:
     modules = dict(model.named_modules())
     for part in init.parts:
         if part not in modules:
-            known = [name for name in modules if name.count(".") == 1]
+            known = [name for name in modules if name.count(".") == 1 or name in WHOLE]
             raise ConfigError(f"init.parts: the model has no {part!r}. {suggest(part, known)}")
         prefix = f"{part}."
         own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

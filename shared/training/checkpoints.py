@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 
 from shared.errors import ConfigError, DataError, WeightsError, suggest
 from shared.files import atomic_path
@@ -49,8 +50,11 @@ def saved_step(path: Path) -> int:
         ) from error
 
 
-class Checkpoints(pl.Callback):
-    """`last.ckpt` for resuming, `best.safetensors` for the epoch that the selection prefers."""
+class Checkpoints(Checkpoint):
+    """`last.ckpt` for resuming, `best.safetensors` for the epoch that the selection prefers.
+
+    A Lightning `Checkpoint`, which is called when all other callbacks have counted the epoch.
+    """
 
     def __init__(self, folder: Path, selection: SelectionConfig, every_n_steps: int) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.safetensors"

@@ -1,6 +1,8 @@
 """Values of a training config, held against what there is before anything is read or written."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from shared.devices import resolve_device
 from shared.errors import ConfigError, suggest
@@ -37,18 +39,32 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
     ranges = {
         "seed": config.seed >= 0,
         "loader.num_workers": config.loader.num_workers >= 0,
-        "optimizer.lr": config.optimizer.lr >= 0,
-        "optimizer.weight_decay": config.optimizer.weight_decay >= 0,
+        "optimizer.lr": 0 <= config.optimizer.lr < math.inf,
+        "optimizer.weight_decay": 0 <= config.optimizer.weight_decay < math.inf,
         "optimizer.betas": _are_betas(config.optimizer.betas),
         "optimizer.layer_decay": config.optimizer.layer_decay > 0,
         "schedule.warmup_fraction": 0 <= config.schedule.warmup_fraction <= 1,
         "schedule.warmup_epochs": (config.schedule.warmup_epochs or 0) >= 0,
+        "schedule.warmup_start": 0 <= (config.schedule.warmup_start or 0) <= 1,
+        "schedule.final_ratio": 0 <= config.schedule.final_ratio <= 1,
+        "schedule.final_weight_decay": (config.schedule.final_weight_decay or 0) >= 0,
         "schedule.factor": 0 < config.schedule.factor < 1,
         "schedule.patience": config.schedule.patience >= 0,
+        "selection.patience": config.selection.patience is None or config.selection.patience >= 1,
+        "trainer.gradient_clip_norm": _above(config.trainer.gradient_clip_norm, 0),
+        "trainer.checkpoint_every_n_steps": config.trainer.checkpoint_every_n_steps >= 0,
     }
     for key, good in ranges.items():
         if not good:
-            raise ConfigError(f"{key} is out of range: see `zoo train --dry-run`.")
+            given: Any = config
+            for part in key.split("."):
+                given = getattr(given, part)
+            raise ConfigError(f"{key}={given} is out of range.")
+    if (config.schedule.warmup_epochs or 0) > config.trainer.max_epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than the run of "
+            f"trainer.max_epochs={config.trainer.max_epochs}."
+        )
     if config.schedule.name == "plateau" and config.schedule.warmup_epochs is None:
         raise ConfigError("schedule.name=plateau counts epochs: set schedule.warmup_epochs, or 0.")
     parse_rules(config.optimizer)
@@ -56,6 +72,10 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
     resolve_device(config.trainer.device)
     if config.evaluator is not None:
         registries.evaluators.entry(config.evaluator)
+
+
+def _above(value: float | None, bound: float) -> bool:
+    return value is None or value > bound
 
 
 def _are_betas(betas: Sequence[float]) -> bool:

@@ -59,7 +59,7 @@ class Encodings:
         return self._found[key]
 
     def _of_one(self, modality: str, output: Output) -> Encoded:
-        if self.plain is not None and modality not in self.view.inputs:
+        if self.plain is not None and modality not in self.view.inputs and self.view.copies == 1:
             return self.plain.get(modality, output)
         present = self.batch.present[modality].repeat(self.view.copies)
         embedding = self._embedding(modality)
@@ -79,7 +79,13 @@ class Encodings:
 
     def _embedding(self, modality: str) -> Embedding:
         if modality not in self._embeddings:
-            inputs = self.view.inputs.get(modality, self.batch.inputs[modality])
+            inputs = self.view.inputs.get(modality)
+            if inputs is None:
+                # a view of several copies that leaves this modality as it is
+                inputs = {
+                    name: torch.cat([tensor] * self.view.copies)
+                    for name, tensor in self.batch.inputs[modality].items()
+                }
             found = encode_in_chunks(self.tower, modality, inputs, self.chunk_size)
             self._embeddings[modality] = found if self.keep_tokens else Embedding(found.pooled)
         return self._embeddings[modality]

@@ -85,12 +85,26 @@ class PretrainModule(pl.LightningModule):
         set_rates(optimizer.optimizer, rate, position, self.config.optimizer, self.config.schedule)
         optimizer.zero_grad()
         output = self.passes(self.runner, batch, position, self.manual_backward)
+        if self.last_output is None and self.trainer.world_size > 1:
+            self._check_reached()
         self._clip_gradients()
         optimizer.step()
         self.runner.after_step(position)
         self.last_output = output
         if self.global_step % self.config.trainer.log_every_n_steps == 0:
             self._log_step(output, self.config.optimizer.lr * rate)
+
+    def _check_reached(self) -> None:
+        """Raise a ConfigError for what DDP would wait for in the next step, in words of its own."""
+        named = self.runner.named_parameters()
+        unreached = [name for name, p in named if p.requires_grad and p.grad is None]
+        if unreached:
+            raise ConfigError(
+                f"No objective's loss depends on {', '.join(unreached[:3])}"
+                f"{', …' if len(unreached) > 3 else ''} ({len(unreached)} parameters), which "
+                "several processes cannot train. Leave them out of the model, or freeze them: "
+                f"'optimizer.frozen=[{unreached[0]}]'."
+            )
 
     def _clip_gradients(self) -> None:
         norm = self.config.trainer.gradient_clip_norm

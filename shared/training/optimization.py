@@ -73,6 +73,12 @@ def parameter_scales(runner: Runner, config: OptimizerConfig) -> dict[str, Scale
     rules = parse_rules(config)
     for rule in rules:
         _require_match(rule.match, [name for name, _ in named], "optimizer.rules")
+    layered = any(hasattr(encoder, "layer_id") for encoder in runner.model.encoders.values())
+    if config.layer_decay != 1 and not layered:
+        raise ConfigError(
+            f"optimizer.layer_decay={config.layer_decay}: no encoder of the model numbers its "
+            "layers, as vit does."
+        )
     scales = {}
     for name, parameter in named:
         lr = _layer_scale(runner, name, config.layer_decay)
@@ -89,7 +95,7 @@ def parameter_scales(runner: Runner, config: OptimizerConfig) -> dict[str, Scale
 def _require_match(pattern: str, names: list[str], where: str) -> None:
     if not any(fnmatchcase(name, pattern) for name in names):
         raise ConfigError(
-            f"{where}: no trained parameter matches {pattern!r}. There are, for example, "
+            f"{where}: no parameter matches {pattern!r}. There are, for example, "
             f"{', '.join(names[:: max(1, len(names) // 5)])}."
         )
 
@@ -123,10 +129,13 @@ def parameter_groups(runner: Runner, config: OptimizerConfig) -> list[dict[str, 
 
 def build_optimizer(runner: Runner, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimiser of a run."""
+    groups = parameter_groups(runner, config)
+    if not groups:
+        raise ConfigError("optimizer.frozen leaves no parameter to train.")
     settings: dict[str, Any] = {"lr": config.lr}
     if config.name != "sgd":
         settings["betas"] = tuple(config.betas)
-    return OPTIMIZERS[config.name](parameter_groups(runner, config), **settings)
+    return OPTIMIZERS[config.name](groups, **settings)
 
 
 def set_rates(

@@ -1,5 +1,6 @@
 """How the forwards and backwards of one step are run; one class a way, chosen by config."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -90,7 +91,7 @@ class Perturbed:
         steps: int = 3,
         accumulate: bool = False,
     ) -> None:
-        if steps < 1 or step_size < 0:
+        if steps < 1 or not 0 <= step_size < math.inf:
             raise ConfigError(
                 f"passes: steps={steps} must be at least 1 and step_size={step_size} not negative."
             )
@@ -118,7 +119,11 @@ class Perturbed:
             backward(output.loss / self.steps)
             if self.accumulate:
                 moved = shift.detach()
-            assert delta.grad is not None
+            if delta.grad is None:
+                raise ConfigError(
+                    f"passes=perturbed: no objective reads {self.modality} as it is in the batch, "
+                    "only views made of it. Use passes=plain."
+                )
             delta = delta + self.step_size * delta.grad.sign()
         return output
 

@@ -38,8 +38,12 @@ class OnlineProbe(pl.Callback):
         for modality, encoded in pl_module.last_output.embedded.items():
             x, y = self._rows(encoded, batch.labels)
             targets = torch.nn.functional.one_hot(y, self.num_classes).to(x.dtype)
-            gram, cross = self._products.get(modality, (0.0, 0.0))
-            self._products[modality] = (gram + x.T @ x, cross + x.T @ targets)
+            products = (x.T @ x, x.T @ targets)
+            if modality in self._products:
+                gram, cross = self._products[modality]
+                # those of a resumed run come from the CPU
+                products = (gram.to(x.device) + products[0], cross.to(x.device) + products[1])
+            self._products[modality] = products
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._hits = {m: torch.zeros(2, self.num_classes) for m in self._products}

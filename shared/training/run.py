@@ -4,7 +4,7 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from shared.registry import Registries
 from shared.training.build import build_passes, build_runner
 from shared.training.checkpoints import Checkpoints, saved_step
 from shared.training.checks import check_config
-from shared.training.config import TrainConfig
+from shared.training.config import InitConfig, TrainConfig
 from shared.training.module import PretrainModule
 from shared.training.probe import OnlineProbe
 from shared.training.progress import TrainingProgress
@@ -100,7 +100,9 @@ def train(
         console = Console(quiet=True)
     check_config(config, registries)
     dataset = build_dataset(config.data, registries)
-    runner = build_runner(config, dataset, registries)
+    # the checkpoint of a resumed run holds its weights
+    start = replace(config, init=InitConfig()) if resume else config
+    runner = build_runner(start, dataset, registries)
     splits = {split: dataset.indices(split) for split in ("train", "val", "test")}
     for split in ("train", "val"):
         if len(splits[split]) == 0:

@@ -66,9 +66,9 @@ class Runner(nn.Module):
             objective.bind(model)
         self.objectives = nn.ModuleDict(objectives)
         self.weights = dict(weights)
-        for objective in objectives.values():
+        for name, objective in objectives.items():
             for request in objective.requests:
-                self._check(request)
+                self._check(name, objective, request)
         self.untrained = self._freeze_unread()
 
     def named_objectives(self) -> list[tuple[str, Objective]]:
@@ -147,7 +147,14 @@ class Runner(nn.Module):
             for _, objective in self.named_objectives():
                 objective.after_step(self.model, position)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, term: str, objective: Objective, request: Request) -> None:
+        if request.tower == "teacher" and objective.teacher is None:
+            raise ConfigError(f"objective.{term} reads its teacher and has none: set it in bind.")
+        if isinstance(request.modality, tuple) and request.modality != self.model.modalities:
+            raise ConfigError(
+                f"objective.{term} reads {', '.join(request.modality)} at once; the fusion and the "
+                f"classifier take all of {', '.join(self.model.modalities)}, in this order."
+            )
         names = (request.modality,) if isinstance(request.modality, str) else request.modality
         for name in names:
             if name not in self.model.modalities:
@@ -192,8 +199,11 @@ class Runner(nn.Module):
     @property
     def keep_tokens(self) -> bool:
         """Whether anything reads tokens."""
-        token_outputs = {"tokens", "projected_tokens"}
-        return any(token_outputs & outputs for outputs in self._outputs().values())
+        requests = [r for _, o in self.named_objectives() for r in o.requests]
+        return any(
+            "tokens" in r.output or (isinstance(r.modality, tuple) and r.output != "logits")
+            for r in requests
+        )
 
 
 class _Step:
@@ -248,10 +258,10 @@ class _Step:
         key = (name, request.tower, request.view)
         if key not in self._encodings:
             view = self.batch.views[f"{name}/{request.view}"] if request.view else View()
-            tower, plain = self.model, self._plain if request.tower == "model" else None
+            tower: Model = self.model
+            plain: Encodings | None = self._plain
             if request.tower == "teacher":
-                assert objective.teacher is not None, f"{name} has no teacher"
-                tower = objective.teacher
+                tower, plain = cast(Model, objective.teacher), None
             self._encodings[key] = Encodings(tower, self.batch, view, plain, *self._options)
         return self._encodings[key]
 

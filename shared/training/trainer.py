@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from shared.data.prepared import PreparedDataset
@@ -61,7 +61,14 @@ class Loaders(pl.LightningDataModule):
         return self.trainer.current_epoch, progress.current.ready
 
 
-class FirstEpochCounts(EarlyStopping):
+class Stopping(EarlyStopping):
+    """Early stopping that holds for a run that is resumed after it stopped."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop |= self.wait_count >= self.patience
+
+
+class FirstEpochCounts(Stopping):
     """Early stopping that counts the first epoch as one without improvement, as AstroM3's code."""
 
     # where Lightning judges when every epoch has one validation
@@ -77,7 +84,7 @@ def early_stopping(config: SelectionConfig) -> list[pl.Callback]:
     """The callback that stops a run, or none."""
     if config.patience is None:
         return []
-    kind = FirstEpochCounts if config.first_epoch_counts else EarlyStopping
+    kind = FirstEpochCounts if config.first_epoch_counts else Stopping
     # always the loss: what selects an epoch may be a coarser figure
     return [kind("val/loss", patience=config.patience, mode="min", verbose=False)]
 
@@ -119,7 +126,8 @@ def build_trainer(
         ],
         callbacks=[*callbacks, *early_stopping(config.selection)],
         plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,
+        # without one of ours, Lightning would add its own
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

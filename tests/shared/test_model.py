@@ -13,6 +13,8 @@ import zoo
 from shared.devices import resolve_device
 from shared.errors import ConfigError, DataError, SchemaError, UnknownNameError, WeightsError
 from shared.model import Model
+from shared.model_config import ModelConfig
+from shared.schema import Channel, Schema
 from zoo.plugins import plugins
 
 
@@ -201,3 +203,35 @@ def test_unknown_settings_of_a_part() -> None:
     schemas = zoo.dataset("simulated_variable_stars", n_stars=1).schemas
     with pytest.raises(ConfigError, match=r"no setting 'dept'\. Did you mean 'depth'"):
         Model.build(ModelConfig.from_dict(node), schemas, plugins().registries)
+
+
+def test_a_joint_encoder_embeds_one_modality_alone(tmp_path: Path) -> None:
+    """Through the whole model, and the same when only that modality is loaded."""
+    registries = plugins().registries
+    names = ("left", "right")
+    parts = {
+        "preprocess": {"name": "image", "image_size": 8},
+        "encoder": {"name": "patch_tokens", "patch_size": 4, "dim": 8},
+        "head": None,
+    }
+    config = {
+        "name": "joint",
+        "embed_dim": 8,
+        "modalities": dict.fromkeys(names, parts),
+        "fusion": {"name": "joint_masked", "depth": 1, "num_heads": 2},
+    }
+    channels = tuple(Channel(colour, "") for colour in "rgb")
+    schemas = {
+        name: Schema(name, ("height", "width", "channel"), channels, "float32") for name in names
+    }
+    torch.manual_seed(0)
+    model = Model.build(ModelConfig.from_dict(config), schemas, registries)
+    images = [np.random.default_rng(n).random((8, 8, 3), dtype=np.float32) for n in range(3)]
+    found = model.embed(left=images, output="pooled")
+    with torch.no_grad():
+        model.fusion.global_token += 1
+    assert not np.allclose(model.embed(left=images, output="pooled"), found)
+    model.save(tmp_path / "model", "# card\n")
+    alone = zoo.load(str(tmp_path / "model"), encoders=["left"])
+    assert alone.modalities == ("left",)
+    np.testing.assert_array_equal(alone.embed(left=images), model.embed(left=images))

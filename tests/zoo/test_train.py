@@ -105,6 +105,16 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps:
     assert metrics(folder) == metrics(run)
 
 
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    settings = ["optimizer.lr=0.0", "selection.patience=1", "trainer.max_epochs=6"]
+    assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 0
+    before = metrics(folder)
+    assert len({row[0] for row in before if row[1] == "val/loss"}) == 2
+    assert main(["train", f"resume={folder}"]) == 0
+    assert metrics(folder) == before
+
+
 def test_a_damaged_checkpoint_is_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

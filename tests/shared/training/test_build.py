@@ -48,3 +48,21 @@ def test_mistakes(make_run, folder: Path) -> None:
             "init.parts=[encoders.metadata]",
             "model.modalities.metadata.encoder.hidden_dim=32",
         )
+
+
+def test_two_objectives_cannot_start_one_scalar_differently(make_run) -> None:
+    with pytest.raises(ConfigError, match=r"starts logit_scale at 10, .* starts at 14\.28"):
+        make_run("objective=[contrastive,sigmoid]")
+    _, runner, _ = make_run(
+        "objective=[contrastive,sigmoid]", "objective.contrastive.initial_scale=10.0"
+    )
+    assert float(runner.model.scalars["logit_scale"].detach().exp()) == pytest.approx(10)
+
+
+def test_what_no_objective_reads_is_not_trained(make_run) -> None:
+    _, runner, batch = make_run("objective.contrastive.pairs={photometry-metadata: 1.0}")
+    assert runner.untrained == ("encoders.spectra", "heads.spectra")
+    runner(runner.make_views(batch)).loss.backward()
+    for name, parameter in runner.named_parameters():
+        assert parameter.requires_grad == ("spectra" not in name), name
+        assert (parameter.grad is not None) == parameter.requires_grad, name

@@ -74,7 +74,7 @@ def test_frozen_parameters_stay(make_run) -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"match": "model.encoder.*"}, "no trained parameter matches"),
+        ({"match": "model.encoder.*"}, "no parameter matches"),
         ({"match": "*", "lr_scal": 1.0}, "Did you mean 'lr_scale'"),
         ({"lr_scale": 1.0}, "lacks match"),
         ({"match": "*", "lr_scale": -1.0}, "cannot be negative"),
@@ -88,5 +88,5 @@ def test_mistakes_in_rules(make_run, rule: dict, message: str) -> None:
 
 
 def test_frozen_pattern_that_matches_nothing(make_run) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.frozen: no trained parameter matches 'x\*'"):
+    with pytest.raises(ConfigError, match=r"optimizer\.frozen: no parameter matches 'x\*'"):
         make_run("optimizer.frozen=[x*]")

@@ -1,0 +1,35 @@
+"""Values that cannot be, each told before anything is read."""
+
+import pytest
+
+from shared.errors import ConfigError
+from shared.training.checks import check_config
+from shared.training.config import TrainConfig
+from zoo.config import compose_config, typed
+from zoo.plugins import plugins
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.gradient_clip_norm=-1", "trainer.gradient_clip_norm=-1.0 is out of range"),
+        ("trainer.gradient_clip_norm=0", "trainer.gradient_clip_norm=0.0 is out of range"),
+        ("trainer.gradient_clip_per=all", "trainer.gradient_clip_per='all'"),
+        ("trainer.checkpoint_every_n_steps=-1", "checkpoint_every_n_steps=-1 is out of range"),
+        ("optimizer.lr=inf", "optimizer.lr=inf is out of range"),
+        ("optimizer.layer_decay=0", "optimizer.layer_decay=0.0 is out of range"),
+        ("optimizer.rules=[{lr_scale: 2.0}]", "lacks match"),
+        ("schedule.warmup_start=-0.1", "schedule.warmup_start=-0.1 is out of range"),
+        ("schedule.final_weight_decay=-1", "schedule.final_weight_decay=-1.0 is out of range"),
+        ("schedule.warmup_epochs=31", "longer than the run"),
+        ("schedule.name=plateau", "set schedule.warmup_epochs"),
+        ("schedule.name=cosinus", "Did you mean 'cosine'"),
+        ("selection.patience=0", "selection.patience=0 is out of range"),
+        ("passes.name=cashed", "Did you mean 'cached'"),
+    ],
+)
+def test_mistakes(override: str, message: str) -> None:
+    config = typed(TrainConfig, compose_config("train", ["domain=astro", override]))
+    with pytest.raises(ConfigError) as caught:
+        check_config(config, plugins().registries)
+    assert message in str(caught.value)
