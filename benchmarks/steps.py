@@ -7,7 +7,8 @@ A step is: forward of student and teacher, loss, backward, AdamW, teacher update
 are made beforehand, the same for both. The peers are assembled plainly, as their documentation
 shows: lightly's DINOLoss, IBOTPatchLoss, KoLeoLoss, DINOv2ProjectionHead and MAEDecoderTIMM,
 open_clip's ClipLoss. Ours run through Runner and Passes, as in `zoo train`. Both take turns in one
-process; peak memory is that of a process of its own, over what it holds before its first step.
+process; peak memory is over what a process of its own holds before its first step, the median of
+three.
 """
 
 import argparse
@@ -220,10 +221,13 @@ def seconds(step: Step, number: int, device: str) -> float:
 
 
 def peak(name: str, peer: bool, device: str) -> float:
-    """MiB that three steps need, in a process of their own."""
+    """MiB that three steps need, in a process of their own; the median of three processes."""
     command = [sys.executable, __file__, name, "--device", device, "--peak", str(int(peer))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    found = []
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(float(done.stdout.split()[-1]))
+    return statistics.median(found)
 
 
 def memory(field: str) -> float:

@@ -30,11 +30,19 @@ class MLPHead(nn.Module):
         in_dim: Width of the input.
         out_dim: Width of the output.
         hidden_dim: Width between; None: that of the input.
+
+    Raises:
+        ConfigError: `hidden_dim` is below 1.
     """
 
     def __init__(self, in_dim: int, out_dim: int, hidden_dim: int | None = None) -> None:
         super().__init__()
-        hidden_dim = hidden_dim or in_dim
+        if hidden_dim is None:
+            hidden_dim = in_dim
+        if hidden_dim < 1:
+            raise ConfigError(
+                f"hidden_dim={hidden_dim} has to be at least 1, or null for the width of the input."
+            )
         self.layers = nn.ModuleList([nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,14 +59,17 @@ def build_head(node: Mapping[str, Any], in_dim: int, out_dim: int, where: str) -
     """A head from its config node: `name` and settings.
 
     Raises:
-        ConfigError: An unknown name or setting.
+        ConfigError: An unknown name or setting, or a value out of range.
     """
     name = str(node.get("name"))
     if name not in HEADS:
         raise ConfigError(f"{where}: name={name!r}. {suggest(name, HEADS)}")
     settings = {key: value for key, value in node.items() if key != "name"}
     check_settings(HEADS[name], (in_dim, out_dim), settings, where)
-    return HEADS[name](in_dim, out_dim, **settings)
+    try:
+        return HEADS[name](in_dim, out_dim, **settings)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 class Classifier(nn.Linear):

@@ -1,7 +1,8 @@
 """DINOv2: a student that predicts what its running mean says of other crops and of masked patches
 (arXiv:2304.07193, §4)."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from random import Random
 from typing import Any, Literal, NamedTuple, cast
@@ -27,6 +28,33 @@ from shared.objectives.self_distillation import (
     sinkhorn_targets,
 )
 from shared.schedule import cosine, linear
+
+# what settings have to be, in words and as a test, and their names
+_RANGES: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
+    "at least 1": (lambda number: number >= 1, ("global_size", "local_size")),
+    "at least 0": (lambda number: number >= 0, ("local_crops", "temperature_warmup_epochs")),
+    "from 0 to 1": (
+        lambda share: 0 <= share <= 1,
+        ("mask_probability", "centre_momentum", "teacher_momentum", "final_teacher_momentum"),
+    ),
+    "values from 0 to 1": (lambda shares: all(0 <= share <= 1 for share in shares), ("blur",)),
+    "two shares, 0 < smallest <= largest <= 1": (
+        lambda scale: 0 < scale[0] <= scale[1] <= 1,
+        ("global_scale", "local_scale"),
+    ),
+    "two shares, 0 <= smallest <= largest <= 1": (
+        lambda ratio: 0 <= ratio[0] <= ratio[1] <= 1,
+        ("mask_ratio",),
+    ),
+    "above 0 and finite": (
+        lambda number: 0 < number < math.inf,
+        ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"),
+    ),
+    "at least 0 and finite": (
+        lambda number: 0 <= number < math.inf,
+        ("ibot_weight", "koleo_weight"),
+    ),
+}
 
 
 class Distillation(NamedTuple):
@@ -78,6 +106,9 @@ class DINOv2(Objective):
         ibot_weight: Of the term of masked patches.
         koleo_weight: Of KoLeo, a large crop.
         koleo_neighbours: Among the rows of `all` ranks, or of this `rank` as upstream's code does.
+
+    Raises:
+        ConfigError: A modality that is not there, or a setting out of range.
     """
 
     publishes_teacher = True
@@ -108,6 +139,7 @@ class DINOv2(Objective):
         koleo_weight: float = 0.1,
         koleo_neighbours: Literal["all", "rank"] = "all",
     ) -> None:
+        _check_ranges(locals())
         super().__init__(modalities)
         if modality is None and len(self.modalities) == 1:
             modality = self.modalities[0]
@@ -115,8 +147,6 @@ class DINOv2(Objective):
             raise ConfigError(
                 f"dinov2: modality={modality!r} has to be one of {', '.join(self.modalities)}."
             )
-        if local_crops < 0:
-            raise ConfigError(f"dinov2: local_crops={local_crops} cannot be negative.")
         self.modality, self.local_crops = modality, local_crops
         self._sizes, self._scales, self._blur = (
             (global_size, local_size),
@@ -324,6 +354,14 @@ class DINOv2(Objective):
         encoded = tensors.encoded[request]
         present = len(tensors.views[view].inputs[self.modality]["values"])
         return encoded.rows if present == len(encoded.rows) else encoded.rows[encoded.present]
+
+
+def _check_ranges(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first setting that cannot be."""
+    for words, (good, names) in _RANGES.items():
+        for name in names:
+            if not good(settings[name]):
+                raise ConfigError(f"dinov2: {name}={settings[name]} has to be {words}.")
 
 
 def _logits(

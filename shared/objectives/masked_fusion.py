@@ -1,6 +1,7 @@
 """Masked modelling of token ids, of each modality alone and of all fused, beside contrast (ProtST,
 arXiv:2301.12040)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from shared.data.batch import Batch, View
 from shared.encoders.base import Encoder, Fusion
 from shared.encoders.heads import MLPHead
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.model import Model
 from shared.objectives.base import LossOutput, Objective, Position, Request, Tensors, Term
 from shared.objectives.contrastive import Contrastive
@@ -28,7 +29,7 @@ class Masking:
 
     Attributes:
         vocab_size: Number of ids to choose from.
-        mask_id: What stands in the place of a masked id.
+        mask_id: What stands in the place of a masked id; it may lie outside the vocabulary.
         rate: Share of the ids that are masked.
         choice: `each` id by itself with probability `rate`, or a `number` of places that follows
             from the length, at least one, drawn with replacement: a place that is drawn twice
@@ -167,6 +168,10 @@ class MaskedFusion(Objective):
             The inputs with masked ids, and as targets, by `<modality>_places`, `_drawn` and `_ids`,
             what `draw_each` or `draw_number` gave and the ids that were there, (batch, n); and
             `whole` (batch,) bool, which samples have every modality.
+
+        Raises:
+            DataError: An id that could be masked lies outside the vocabulary; on the CPU only, as
+                other devices would have to be waited for.
         """
         view = View(targets={"whole": torch.stack(list(batch.present.values())).all(dim=0)})
         for modality, masking in self.masking.items():
@@ -174,6 +179,8 @@ class MaskedFusion(Objective):
             ids = inputs["input_ids"]
             special = torch.isin(ids, ids.new_tensor(list(masking.special_ids)))
             maskable = inputs["attention_mask"].bool() & ~special
+            if ids.device.type == "cpu":
+                _check_ids(ids[maskable], masking, modality)
             draw = draw_each if masking.choice == "each" else draw_number
             places, drawn = draw(draws[modality], maskable, masking.rate)
             times = torch.zeros_like(ids).scatter_add(1, places, drawn.long())
@@ -240,9 +247,26 @@ def _read_masking(node: Mapping[str, Any], modality: str) -> Masking:
     where = f"objective.masked_fusion.masking.{modality}"
     check_fields(Masking, node, where)
     masking = Masking(**node)
-    if not 0 < masking.rate <= 1:
-        raise ConfigError(f"{where}: rate={masking.rate} has to be above 0 and at most 1.")
+    for name, good, words in (
+        ("vocab_size", masking.vocab_size >= 1, "at least 1"),
+        ("mask_id", masking.mask_id >= 0, "at least 0"),
+        ("rate", 0 < masking.rate <= 1, "above 0 and at most 1"),
+        ("weight", 0 <= masking.weight < math.inf, "at least 0 and finite"),
+        ("fused_weight", 0 <= masking.fused_weight < math.inf, "at least 0 and finite"),
+    ):
+        if not good:
+            raise ConfigError(f"{where}: {name}={getattr(masking, name)} has to be {words}.")
     return masking
+
+
+def _check_ids(ids: Tensor, masking: Masking, modality: str) -> None:
+    """Raise DataError for an id that is to be predicted and is none of the vocabulary."""
+    wrong = ids[ids >= masking.vocab_size]
+    if len(wrong) and (masking.weight or masking.fused_weight):
+        raise DataError(
+            f"masked_fusion: {modality} has the id {int(wrong[0])}, and vocab_size="
+            f"{masking.vocab_size}. Give a larger vocab_size, or name the id in special_ids."
+        )
 
 
 def _check_length(tokens: Tensor, length: int, where: str) -> None:

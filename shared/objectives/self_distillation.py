@@ -19,6 +19,7 @@ from shared.distributed import (
     sum_over_ranks,
     world_size,
 )
+from shared.errors import ConfigError
 from shared.settings import check_settings
 
 KOLEO_EPS = 1e-8
@@ -82,9 +83,12 @@ def build_dino_head(in_dim: int, settings: Mapping[str, Any], where: str) -> DIN
     """A head from its config node.
 
     Raises:
-        ConfigError: A setting that `DINOHead` does not have, or of another type.
+        ConfigError: A setting that `DINOHead` does not have, of another type, or below 1.
     """
     check_settings(DINOHead, (in_dim,), settings, where)
+    for name, number in settings.items():
+        if number < 1:
+            raise ConfigError(f"{where}: {name}={number} has to be at least 1.")
     return DINOHead(in_dim, **settings)
 
 

@@ -1,6 +1,7 @@
 """DINOv2 through the runner: rows, towers, ranks, precision."""
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -226,6 +227,61 @@ def test_what_does_not_fit_is_said() -> None:
     for modality in (None, "images"):
         with pytest.raises(ConfigError, match="has to be one of image, text"):
             DINOv2(["image", "text"], modality)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("global_size", 0, "at least 1"),
+        ("local_size", -8, "at least 1"),
+        ("local_crops", -1, "at least 0"),
+        ("temperature_warmup_epochs", -1, "at least 0"),
+        ("mask_probability", 1.5, "from 0 to 1"),
+        ("mask_probability", math.nan, "from 0 to 1"),
+        ("centre_momentum", -0.1, "from 0 to 1"),
+        ("teacher_momentum", 1.1, "from 0 to 1"),
+        ("final_teacher_momentum", 2.0, "from 0 to 1"),
+        ("blur", (0.0, 0.9, 1.5), "values from 0 to 1"),
+        ("global_scale", (0.0, 1.0), "0 < smallest <= largest <= 1"),
+        ("global_scale", (0.5, 1.5), "0 < smallest <= largest <= 1"),
+        ("local_scale", (0.4, 0.1), "0 < smallest <= largest <= 1"),
+        ("mask_ratio", (0.5, 0.1), "0 <= smallest <= largest <= 1"),
+        ("mask_ratio", (-0.1, 0.5), "0 <= smallest <= largest <= 1"),
+        ("mask_ratio", (0.1, 1.1), "0 <= smallest <= largest <= 1"),
+        ("student_temperature", 0.0, "above 0 and finite"),
+        ("teacher_temperature", -0.1, "above 0 and finite"),
+        ("warmup_teacher_temperature", math.inf, "above 0 and finite"),
+        ("ibot_weight", -1.0, "at least 0 and finite"),
+        ("koleo_weight", math.inf, "at least 0 and finite"),
+    ],
+)
+def test_values_out_of_range_are_named(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"dinov2: {name}={value} has to be ")) as found:
+        DINOv2(["image"], **{name: value})
+    assert words in str(found.value)
+
+
+def test_the_ends_of_the_ranges_are_taken() -> None:
+    DINOv2(
+        ["image"],
+        local_crops=0,
+        blur=(0.0, 1.0, 1.0),
+        global_scale=(1.0, 1.0),
+        mask_probability=1.0,
+        mask_ratio=(0.0, 1.0),
+        centre_momentum=0.0,
+        teacher_momentum=1.0,
+        temperature_warmup_epochs=0,
+        ibot_weight=0.0,
+        koleo_weight=0.0,
+    )
+
+
+@pytest.mark.parametrize("head", ["head", "ibot_head"])
+@pytest.mark.parametrize("name", ["prototypes", "hidden_dim", "bottleneck_dim", "layers"])
+def test_sizes_of_the_heads_are_at_least_one(head: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"dinov2: {head}: {name}=0 has to be at least 1"):
+        make(**{head: {**HEAD, name: 0}})
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shared.data.batch import Batch
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.model import Model
 from shared.model_config import ModalityConfig, ModelConfig
 from shared.objectives.masked_fusion import MaskedFusion, draw_each, draw_number
@@ -255,8 +255,6 @@ def test_mistakes() -> None:
         MaskedFusion(["a", "b"], {"a": MASKING})
     with pytest.raises(ConfigError, match=r"masking\.a.*'rat'"):
         make_objective(a={"rat": 0.1})
-    with pytest.raises(ConfigError, match="rate=0"):
-        make_objective(a={"rate": 0.0})
     with pytest.raises(ConfigError, match=r"contrast.*'temperature'"):
         MaskedFusion(["a", "b"], {m: MASKING for m in "ab"}, {"temperature": 1.0})
     with pytest.raises(ConfigError, match=r"set model\.fusion"):
@@ -264,3 +262,35 @@ def test_mistakes() -> None:
     without = make_objective(a={"fused_weight": 0.0}, b={"fused_weight": 0.0})
     without.bind(make_model(fusion=False))
     assert not without.fused_heads
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("vocab_size", 0, "at least 1"),
+        ("mask_id", -1, "at least 0"),
+        ("rate", 0.0, "above 0 and at most 1"),
+        ("rate", 1.5, "above 0 and at most 1"),
+        ("weight", -1.0, "at least 0 and finite"),
+        ("weight", math.nan, "at least 0 and finite"),
+        ("fused_weight", math.inf, "at least 0 and finite"),
+    ],
+)
+def test_values_out_of_range_are_named(name: str, value: float, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"masking\.a: {name}={value} has to be {words}"):
+        make_objective(a={name: value})
+
+
+def test_the_mask_may_lie_outside_the_vocabulary() -> None:
+    view = make_objective(a={"mask_id": VOCABULARY, "rate": 1.0}).make_views(make_batch())["masked"]
+    assert (view.inputs["a"]["input_ids"] == VOCABULARY).any()
+
+
+def test_ids_outside_the_vocabulary_are_named() -> None:
+    batch = make_batch()
+    batch.inputs["b"]["input_ids"][0, 1] = VOCABULARY
+    with pytest.raises(DataError, match=f"b has the id {VOCABULARY}, and vocab_size={VOCABULARY}"):
+        make_objective().make_views(batch)
+    # nothing is predicted in their place
+    for settings in ({"special_ids": [CLS, VOCABULARY]}, {"weight": 0.0, "fused_weight": 0.0}):
+        make_objective(b=settings).make_views(batch)
