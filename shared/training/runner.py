@@ -70,6 +70,12 @@ class Runner(nn.Module):
             for request in objective.requests:
                 self._check(name, objective, request)
         self.untrained = self._freeze_unread()
+        requests = [r for objective in objectives.values() for r in objective.requests]
+        # where nothing reads tokens, they go as soon as they are pooled
+        self._keep_tokens = any(
+            "tokens" in r.output or (isinstance(r.modality, tuple) and r.output != "logits")
+            for r in requests
+        )
 
     def named_objectives(self) -> list[tuple[str, Objective]]:
         """With the name of the term in the config."""
@@ -121,7 +127,7 @@ class Runner(nn.Module):
                 backward pass encodes them again. None: all at once.
             with_metrics: Also compute what the objectives only watch.
         """
-        step = _Step(self.model, batch, chunk_size, self.keep_tokens)
+        step = _Step(self.model, batch, chunk_size, self._keep_tokens)
         outputs: dict[str, LossOutput] = {}
         metrics: dict[str, Term] = {}
         for name, objective in self.named_objectives():
@@ -195,15 +201,6 @@ class Runner(nn.Module):
         for name in unread:
             modules[name].requires_grad_(False)
         return unread
-
-    @property
-    def keep_tokens(self) -> bool:
-        """Whether anything reads tokens."""
-        requests = [r for _, o in self.named_objectives() for r in o.requests]
-        return any(
-            "tokens" in r.output or (isinstance(r.modality, tuple) and r.output != "logits")
-            for r in requests
-        )
 
 
 class _Step:
