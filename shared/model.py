@@ -110,6 +110,12 @@ class Model(nn.Module):
                 m: encoders[m].token_dim if parts.token_head is None else config.embed_dim
                 for m, parts in config.modalities.items()
             }
+            kind = registries.encoders.get(config.fusion["name"])
+            if not (isinstance(kind, type) and issubclass(kind, Fusion)):
+                raise ConfigError(
+                    f"model.fusion: {config.fusion['name']} encodes one modality; choose what joins "
+                    "several, such as joint_masked."
+                )
             fusion = _build_part(registries.encoders, config.fusion, widths)
         return cls(config, preprocessors, encoders, fusion, scalars or {})
 

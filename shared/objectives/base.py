@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from shared.data.batch import Batch, View
+from shared.errors import ConfigError
 from shared.model import Model
 from shared.registry import Registries
 
@@ -115,6 +116,22 @@ class LossOutput:
     @property
     def loss(self) -> Tensor:
         return torch.stack([term.weight * term.mean for term in self.terms.values()]).sum()
+
+
+def one_modality(objective: str, modality: str | None, modalities: Sequence[str]) -> str:
+    """The modality that an objective of a single one trains; None: the model's only one.
+
+    Raises:
+        ConfigError: The model does not have it, or has several to choose from.
+    """
+    if modality is None and len(modalities) == 1:
+        return modalities[0]
+    if modality not in modalities:
+        raise ConfigError(
+            f"{objective}: modality={modality} has to be one of {', '.join(modalities)}: set "
+            f"objective.{objective}.modality."
+        )
+    return cast(str, modality)
 
 
 class Objective(nn.Module, ABC):

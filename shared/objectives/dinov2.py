@@ -14,7 +14,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from shared.data.batch import Batch, View
 from shared.errors import ConfigError
 from shared.model import Model
-from shared.objectives.base import LossOutput, Objective, Position, Request, Tensors, Term
+from shared.objectives.base import (
+    LossOutput,
+    Objective,
+    Position,
+    Request,
+    Tensors,
+    Term,
+    one_modality,
+)
 from shared.objectives.block_masks import draw_masks
 from shared.objectives.multi_crop import MultiCrop
 from shared.objectives.self_distillation import (
@@ -141,13 +149,8 @@ class DINOv2(Objective):
     ) -> None:
         _check_ranges(locals())
         super().__init__(modalities)
-        if modality is None and len(self.modalities) == 1:
-            modality = self.modalities[0]
-        if modality not in self.modalities:
-            raise ConfigError(
-                f"dinov2: modality={modality!r} has to be one of {', '.join(self.modalities)}."
-            )
-        self.modality, self.local_crops = modality, local_crops
+        self.modality = one_modality("dinov2", modality, self.modalities)
+        self.local_crops = local_crops
         self._sizes, self._scales, self._blur = (
             (global_size, local_size),
             (global_scale, local_scale),

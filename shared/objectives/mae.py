@@ -11,7 +11,7 @@ from shared.encoders.transformer import NORM_EPS, Block, init_xavier, sincos_pos
 from shared.encoders.vit import VisionTransformer
 from shared.errors import ConfigError, DataError
 from shared.model import Model
-from shared.objectives.base import LossOutput, Objective, Request, Tensors
+from shared.objectives.base import LossOutput, Objective, Request, Tensors, one_modality
 from shared.objectives.masked_patches import (
     keep_lowest,
     masked_mean,
@@ -87,12 +87,7 @@ class MAE(Objective):
         decoder_num_heads: int = 16,
     ) -> None:
         super().__init__(modalities)
-        if modality is None and len(self.modalities) == 1:
-            modality = self.modalities[0]
-        if modality not in self.modalities:
-            raise ConfigError(
-                f"mae: modality={modality} has to be one of {', '.join(self.modalities)}."
-            )
+        modality = one_modality("mae", modality, self.modalities)
         if not 0 < mask_ratio < 1:
             raise ConfigError(f"mae: mask_ratio={mask_ratio} has to be between 0 and 1.")
         self.modality, self.mask_ratio, self.norm_pix_loss = modality, mask_ratio, norm_pix_loss

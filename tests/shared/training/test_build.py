@@ -66,3 +66,14 @@ def test_what_no_objective_reads_is_not_trained(make_run) -> None:
     for name, parameter in runner.named_parameters():
         assert parameter.requires_grad == ("spectra" not in name), name
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_an_encoder_of_one_modality_is_no_fusion(make_run) -> None:
+    with pytest.raises(ConfigError, match=r"model\.fusion: vit encodes one modality"):
+        make_run("model.fusion={name: vit}")
+
+
+@pytest.mark.parametrize("objective", ["dinov2", "mae"])
+def test_one_of_several_modalities_has_to_be_chosen(make_run, objective: str) -> None:
+    with pytest.raises(ConfigError, match=rf"set objective\.{objective}\.modality"):
+        make_run(f"objective=[{objective}]")
