@@ -112,9 +112,10 @@ class Model(nn.Module):
             }
             kind = registries.encoders.get(config.fusion["name"])
             if not (isinstance(kind, type) and issubclass(kind, Fusion)):
+                name = config.fusion["name"]
                 raise ConfigError(
-                    f"model.fusion: {config.fusion['name']} encodes one modality; choose what joins "
-                    "several, such as joint_masked."
+                    f"model.fusion: {name} encodes one modality; choose what joins several, such "
+                    "as joint_masked."
                 )
             fusion = _build_part(registries.encoders, config.fusion, widths)
         return cls(config, preprocessors, encoders, fusion, scalars or {})
