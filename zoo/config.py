@@ -17,6 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from shared.data.build import COMMON_SETTINGS
 from shared.errors import ConfigError, PluginError, suggest
 from shared.settings import check_value
 from zoo.paths import data_folder
@@ -45,6 +46,10 @@ def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain(verb, error)) from error
     OmegaConf.set_struct(node, False)
+    if node.get("data") is not None:
+        for key, value in COMMON_SETTINGS.items():
+            if key not in node.data:
+                node.data[key] = value
     for override in parsed:
         if override not in groups:
             _set_value(verb, node, override)

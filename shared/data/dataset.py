@@ -47,11 +47,13 @@ class Dataset(ABC):
     Attributes:
         version: Of a simulator; it stands beside every figure made on its data.
         synthetic: Whether nobody measured the data.
+        split_seed: Another one, another split, where the table does not say the splits.
     """
 
     name: str
     version: str = ""
     synthetic: bool = False
+    split_seed: int = 0
     schemas: Mapping[str, Schema]
 
     @abstractmethod
@@ -110,7 +112,7 @@ class Dataset(ABC):
     def splits(self) -> NDArray[np.str_]:
         if self.table.splits is not None:
             return np.asarray(self.table.splits, np.str_)
-        return assign_splits(self.groups, self.labels)
+        return assign_splits(self.groups, self.labels, self.split_seed)
 
     def __len__(self) -> int:
         return len(self.table.ids)
