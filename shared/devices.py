@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from shared.errors import ConfigError, suggest
+from shared.errors import ConfigError, first_line, suggest
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -23,9 +23,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device={device} cannot be used here: {reason}. `zoo doctor` shows the devices."
+            f"device={device} cannot be used here: {first_line(error)}. `zoo doctor` shows the "
+            "devices."
         ) from error
     return torch.device(device)
 

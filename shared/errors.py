@@ -52,3 +52,10 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 12) -> str:
     head = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     shown = ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")
     return f"{head}Known: {shown}."
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, for the middle of a message: its first line without the
+    full stop, or its kind where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__).rstrip(".")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -84,3 +84,40 @@ class Preprocessor(ABC):
                 row[tuple(slice(n) for n in array.shape)] = array
             batch[name] = torch.from_numpy(padded)
         return batch
+
+
+class Series(NamedTuple):
+    """The measured values along a sequence, of a batch.
+
+    Attributes:
+        values: (rows, length) float, as the encoder sees them.
+        error: (rows, length) float, standard deviations of `values`; 0 where it is not known.
+        present: (rows, length) bool, True where something was measured.
+    """
+
+    values: "Tensor"
+    error: "Tensor"
+    present: "Tensor"
+
+
+class SeriesPreprocessor(Preprocessor):
+    """Of a modality that is one quantity measured along a sequence, such as flux over time: it says
+    where the measurements are in a collated batch, so that an objective can hide and predict them.
+    """
+
+    @abstractmethod
+    def series(self, inputs: Mapping[str, "Tensor"]) -> Series:
+        """The measurements in collated inputs."""
+
+    @abstractmethod
+    def hide(self, inputs: Mapping[str, "Tensor"], hidden: "Tensor") -> dict[str, "Tensor"]:
+        """Inputs without the measurements at some positions.
+
+        Args:
+            inputs: Collated; they stay as they are.
+            hidden: (rows, length) bool.
+
+        Returns:
+            Inputs whose values and errors are 0 at these positions, and `hidden` itself, which
+            encoders with a mask token read.
+        """

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from shared.data.dataset import AdaptedDataset, Dataset
+from shared.data.skipping import SkippingDataset
 from shared.errors import ConfigError
 from shared.registry import Registries
 from shared.settings import check_value
 
-COMMON_SETTINGS: Mapping[str, Any] = {"adapters": {}, "split_seed": 0}
+COMMON_SETTINGS: Mapping[str, Any] = {"adapters": {}, "split_seed": 0, "on_error": "raise"}
 """What every dataset can be told in a config, and its default."""
 
 
@@ -17,7 +18,8 @@ def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     """The dataset `name` with its settings, seen through `adapters` (modality → name) if any.
 
     A path may be given as `root`, and a `~` in it is the home folder. `split_seed` chooses another
-    split of a dataset that does not bring its own.
+    split of a dataset that does not bring its own. `on_error` is what a sample that cannot be read
+    or prepared does: `raise` an error, or `skip`, which leaves it out.
 
     Raises:
         ConfigError: No name, or a setting that the dataset does not have or cannot take.
@@ -36,6 +38,10 @@ def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     adapters = {m: registries.adapters.get(name) for m, name in chosen.items()}
     if adapters:
         dataset = AdaptedDataset(dataset, adapters)
+    on_error = node.get("on_error", "raise")
+    check_value(on_error, Literal["raise", "skip"], "data: on_error")
+    if on_error == "skip":
+        dataset = SkippingDataset(dataset)
     if split_seed and dataset.table.splits is not None:
         raise ConfigError(
             f"data.split_seed={split_seed}: {dataset.name} brings its own splits. Leave it out."

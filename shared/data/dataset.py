@@ -2,10 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,15 @@ from shared.data.splits import assign_splits
 from shared.errors import DataError
 from shared.schema import Adapter, Schema
 
+_T = TypeVar("_T")
+
 Raw = Mapping[str, Any]
 """One sample: modality → raw input in the units of the dataset's schema. A modality that the
 sample lacks is not a key."""
+
+WHOLE = ""
+"""Stands for all modalities of a sample where nothing of it can be read."""
+_REMEDY = "Or leave out what cannot be used by data.on_error=skip."
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class Dataset(ABC):
     @abstractmethod
     def read(self, index: int) -> Raw:
         """Raw inputs of one sample, float64 where times are concerned.
+
+        Where one modality cannot be read but others can, the DataError that says why may stand in
+        its place (`or_error`).
 
         Raises:
             DataError: The sample's file is missing, truncated or not what it should be.
@@ -119,10 +128,48 @@ class Dataset(ABC):
 
     def __getitem__(self, index: int) -> Raw:
         """`read`, with every modality held against its schema."""
-        raw = self.read(index)
-        for modality, value in raw.items():
-            self.schemas[modality].check(value, f"{self.name}, sample {self.table.ids[index]!r}")
+        raw, errors = self.parts(index)
+        for modality, error in errors.items():
+            self.refuse(index, modality, error)
         return raw
+
+    def parts(self, index: int) -> tuple[dict[str, Any], dict[str, DataError]]:
+        """What can be used of a sample, and why the rest cannot, by modality; by `WHOLE` where
+        nothing can be read."""
+        try:
+            raw = self.read(index)
+        except DataError as error:
+            return {}, {WHOLE: error}
+        good: dict[str, Any] = {}
+        errors: dict[str, DataError] = {}
+        for modality, value in raw.items():
+            try:
+                if isinstance(value, DataError):
+                    raise value
+                self.schemas[modality].check(value, self.where(index))
+                good[modality] = value
+            except DataError as error:
+                errors[modality] = error
+        return good, errors
+
+    def where(self, index: int) -> str:
+        """The dataset and the sample, for messages."""
+        return f"{self.name}, sample {self.table.ids[index]!r}"
+
+    def refuse(self, index: int, modality: str, error: DataError) -> None:
+        """Told when a modality of a sample cannot be used (`WHOLE`: the sample).
+
+        Raises:
+            DataError: Always here; a dataset that skips errors notes it instead.
+        """
+        raise DataError(f"{error} {_REMEDY}") from error
+
+    def check_skipped(self, used: Mapping[str, int], n_samples: int) -> None:  # noqa: B027
+        """Told after a pass over `n_samples` samples how many had each modality.
+
+        Raises:
+            DataError: More than half of the samples had to be skipped.
+        """
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Rows of one split (`train`, `val`, `test`)."""
@@ -160,25 +207,39 @@ class AdaptedDataset(Dataset):
         return self._dataset.table
 
     def read(self, index: int) -> Raw:
-        raw = self._dataset[index]
-        return {
-            modality: self._adapters[modality].convert(self._dataset.schemas[modality], value)
-            if modality in self._adapters
-            else value
-            for modality, value in raw.items()
-        }
+        given, errors = self._dataset.parts(index)
+        if WHOLE in errors:
+            raise errors[WHOLE]
+        raw: dict[str, Any] = {**given, **errors}
+        for modality, adapter in self._adapters.items():
+            if modality in given:
+                schema = self._dataset.schemas[modality]
+                raw[modality] = or_error(adapter.convert, schema, given[modality])
+        return raw
 
     def content_fingerprint(self) -> str:
         names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))
         return f"{self._dataset.content_fingerprint()}|{names}"
 
 
+def or_error(read: Callable[..., _T], *args: object) -> _T | DataError:
+    """What `read` gives, or the DataError that says why it cannot."""
+    try:
+        return read(*args)
+    except DataError as error:
+        return error
+
+
 def hash_files(paths: Sequence[Any]) -> str:
-    """Hash of files' names, sizes and contents (sha256)."""
+    """Hash of files' names, sizes and contents (sha256); one that cannot be opened counts by its
+    name, since reading it tells what is wrong."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.name}:{path.stat().st_size}\x1f".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with path.open("rb") as file:
+                digest.update(f"{path.name}:{path.stat().st_size}\x1f".encode())
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            digest.update(f"{path.name}:unreadable\x1f".encode())
     return digest.hexdigest()

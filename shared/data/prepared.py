@@ -1,6 +1,6 @@
 """A dataset as a model sees it: selected channels, preprocessed, cropped by a counted state."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,25 +66,54 @@ class PreparedDataset:
         value = raw[modality]
         return value[..., self._positions[modality]] if self._positions[modality] else value
 
-    def fit_preprocessors(self, rows: Sequence[int], progress: Progress = silent) -> None:
-        """Let the preprocessors that learn something see these rows of the training split."""
+    def fit_preprocessors(
+        self, rows: Sequence[int], progress: Progress = silent, keep: Collection[str] = ()
+    ) -> None:
+        """Let the preprocessors that learn something see these rows of the training split, except
+        those of the modalities to `keep`."""
         for modality, preprocessor in self.preprocessors.items():
-            if type(preprocessor).fit is not Preprocessor.fit:
-                raws = (self.dataset[row] for row in progress(rows, f"statistics of {modality}"))
-                preprocessor.fit(self.select(raw, modality) for raw in raws if modality in raw)
+            if modality not in keep and type(preprocessor).fit is not Preprocessor.fit:
+                seen = progress(rows, f"statistics of {modality}")
+                try:
+                    preprocessor.fit(self._raws(seen, modality))
+                except DataError:
+                    preprocessor.fit(self._raws(self._fitting(rows, modality), modality))
+
+    def _raws(self, rows: Iterable[int], modality: str) -> Iterator[Any]:
+        """One modality of the samples that have it."""
+        for row in rows:
+            raw = self.dataset[row]
+            if modality in raw:
+                yield self.select(raw, modality)
+
+    def _fitting(self, rows: Sequence[int], modality: str) -> list[int]:
+        """Those rows that a preprocessor can learn from; the dataset is told of the others."""
+        fitting = []
+        for row in rows:
+            for raw in self._raws([row], modality):
+                try:
+                    self.preprocessors[modality].fit([raw])
+                    fitting.append(row)
+                except DataError as error:
+                    self._refuse(row, modality, error)
+        return fitting
 
     def load(self, rows: Sequence[int], progress: Progress = silent) -> None:
         """Prepare these rows now, so that bad data speak before training starts.
 
         Raises:
-            DataError: A sample cannot be read or prepared, or no sample has some modality.
+            DataError: A sample cannot be read or prepared (where errors are skipped: more than
+                half of them), or no sample has some modality.
         """
+        counts = dict.fromkeys(self.preprocessors, 0)
         for row in progress(rows, f"reading {self.dataset.name}"):
             prepared = self._prepare(row)
             for modality, value in prepared.items():
                 self._templates.setdefault(modality, value)
+                counts[modality] += 1
             if self._memory is not None:
                 self._memory[row] = prepared
+        self.dataset.check_skipped(counts, len(rows))
         for modality in self.preprocessors:
             if modality not in self._templates:
                 raise DataError(
@@ -115,6 +144,9 @@ class PreparedDataset:
                 try:
                     prepared[modality] = preprocessor(self.select(raw, modality))
                 except DataError as error:
-                    name = self.dataset.table.ids[row]
-                    raise DataError(f"{self.dataset.name}, sample {name!r}: {error}") from error
+                    self._refuse(row, modality, error)
         return prepared
+
+    def _refuse(self, row: int, modality: str, error: DataError) -> None:
+        where = self.dataset.where(row)
+        self.dataset.refuse(row, modality, DataError(f"{where}: {error}"))

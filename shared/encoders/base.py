@@ -30,9 +30,15 @@ class Encoder(nn.Module, ABC):
     Attributes:
         dim: Width of `Embedding.pooled`.
         token_dim: Width of `Embedding.tokens`, where it is another.
+        gives_tokens: Whether there are `Embedding.tokens`.
+        leading_tokens: Tokens that stand before those of the positions.
+        positions_per_token: Neighbouring positions of a sequence that one token stands for.
     """
 
     dim: int
+    gives_tokens = True
+    leading_tokens = 0
+    positions_per_token = 1
 
     @property
     def token_dim(self) -> int:

@@ -181,6 +181,22 @@ def _layer_scale(dim: int, initial: float | None) -> nn.Module:
     return nn.Identity() if initial is None else LayerScale(dim, initial)
 
 
+def put_mask_token(x: Tensor, mask_token: Tensor, hidden: Tensor | None) -> Tensor:
+    """The mask token in the place of hidden tokens.
+
+    Where nothing is hidden the gradient of the mask token is 0, not absent: DDP waits for it in
+    every step of a model that has one.
+
+    Args:
+        x: (batch, length, dim).
+        mask_token: (1, dim).
+        hidden: (batch, length) bool; None: nothing is hidden.
+    """
+    if hidden is None:
+        hidden = x.new_zeros(x.shape[:2], dtype=torch.bool)
+    return torch.where(hidden[..., None], mask_token.to(x.dtype), x)
+
+
 def init_trunc_normal(module: nn.Module) -> None:
     """DINOv2's start of a Linear: normal of std .02, cut at ±2, bias 0. For `Module.apply`."""
     if isinstance(module, nn.Linear):

@@ -1,28 +1,33 @@
 """Our modules, built through the registry, against upstream's recorded numbers.
 
-`adapters/<system>.py` holds one function a component of that system: case → our outputs.
+`adapters/<system>.py`, or the files of the folder `adapters/<system>/`, hold in `ADAPTERS` one
+function a component of that system: case → our outputs.
 """
 
-import importlib.util
+import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+FOLDER = Path(__file__).parent / "adapters"
+# a package by hand, so that the files of a folder can import from each other
+PACKAGE = ModuleType("parity_adapters")
+PACKAGE.__path__ = [str(FOLDER)]
+sys.modules[PACKAGE.__name__] = PACKAGE
 
 
 @cache
 def adapters(system: str) -> dict[str, Any]:
     """The adapters of a system by component; none where it has no file."""
-    path = Path(__file__).parent / "adapters" / f"{system}.py"
-    if not path.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location(f"parity_{system}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: dict[str, Any] = module.ADAPTERS
+    found: dict[str, Any] = {}
+    for path in (FOLDER / f"{system}.py", *sorted((FOLDER / system).glob("*.py"))):
+        if path.exists():
+            name = ".".join((PACKAGE.__name__, *path.relative_to(FOLDER).with_suffix("").parts))
+            found |= getattr(import_module(name), "ADAPTERS", {})
     return found
 
 

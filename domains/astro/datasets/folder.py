@@ -3,30 +3,35 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files
+from domains.astro.datasets.tables import (
+    FORMATS,
+    numbers,
+    read_table,
+    texts,
+    unit_factor,
+)
+from domains.astro.period import lomb_scargle_period
+from domains.astro.schemas import CATALOGUE_PHOTOMETRY, PHOTO_COLUMNS, PHOTOMETRY, SPECTRA
+from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import DataError, suggest
 from shared.schema import POSITIVE, Array, Channel, Schema
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-_FORMATS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
 _TEXT_COLUMNS = ("id", "label", "split", "group")
-_TIME, _WAVELENGTH = Channel("time", "d"), Channel("wavelength", "Angstrom", (1.0, None))
+_TIME, _PERIOD = PHOTOMETRY.channel("time"), CATALOGUE_PHOTOMETRY.channel("period")
 # sets of columns a file may have, the first that fits is taken
 _LAYOUTS = {
     "photometry": (
-        (_TIME, Channel("flux", "mJy"), Channel("flux_error", "mJy", POSITIVE)),
+        PHOTOMETRY.channels,
         (_TIME, Channel("magnitude", "mag"), Channel("magnitude_error", "mag", POSITIVE)),
     ),
-    "spectra": (
-        (_WAVELENGTH, Channel("flux"), Channel("inverse_variance", "", (0.0, None))),
-        (_WAVELENGTH, Channel("flux")),
-    ),
+    "spectra": (SPECTRA.channels, SPECTRA.channels[:2]),
 }
 _AXIS = {"photometry": "time", "spectra": "wavelength"}
 
@@ -34,18 +39,18 @@ _AXIS = {"photometry": "time", "spectra": "wavelength"}
 class StarFolder(Dataset):
     """A folder of one's own stars.
 
-    Layout (`.ecsv` or `.fits` in place of `.csv` anywhere)::
+    Layout (`.ecsv`, `.fits`, `.vot` or `.votable` in place of `.csv` anywhere)::
 
         table.csv               one row a star: id, and possibly label, split (train, val, test)
                                 and group; every other column is a number of `metadata`
         photometry/<id>.csv     time, flux, flux_error  or  time, magnitude, magnitude_error
         spectra/<id>.csv        wavelength, flux and, possibly, inverse_variance
 
-    Further columns of the star files are ignored, all files of one folder give the same channels,
-    and a star without a file lacks that modality. Units written in ECSV and FITS headers are
-    converted to d, mJy, mag and Angstrom; columns without a unit are taken to be in these, the flux
-    of spectra as relative, and columns of the table as dimensionless. Empty cells of the table are
-    missing values.
+    Rows and columns in any order. Further columns of the star files are ignored, all files of one
+    folder give the same channels, and a star without a file lacks that modality. Units written in
+    ECSV, FITS and VOTable headers are converted to d, mJy, mag and Angstrom; columns without a unit
+    are taken to be in these, the flux of spectra as relative, and columns of the table as
+    dimensionless. Empty cells of the table are missing values.
 
     Args:
         root: The folder.
@@ -53,6 +58,12 @@ class StarFolder(Dataset):
         units: `<modality>.<column>` → unit, such as `{"photometry.flux": "Jy"}`; goes before what
             a header says. An empty text is dimensionless.
         ignore: Columns of the table that are not metadata.
+        period: Where the column `period` [d] comes from: the `catalogue`, which is the table, or,
+            for stars whose cell is empty and where the column is absent, `lomb_scargle`: the
+            highest peak of the light curve's periodogram (`domains.astro.period`).
+        photometry_columns: Columns of the table that belong to the light curve: they follow its
+            channels, the same on each row, and are not metadata. AstroM3's are amplitude [mag],
+            period [d], lksl_statistic and rfr_score.
 
     Raises:
         DataError: A file or column is missing, broken, or in a unit that cannot be converted.
@@ -66,15 +77,24 @@ class StarFolder(Dataset):
         table: str = "table.csv",
         units: Mapping[str, str] | None = None,
         ignore: Sequence[str] = (),
+        period: Literal["catalogue", "lomb_scargle"] = "catalogue",
+        photometry_columns: Sequence[str] = (),
     ) -> None:
         self.root, self.table_path = Path(root), Path(root) / table
         self.units, self.ignore = dict(units or {}), tuple(ignore)
+        self.period, self.photometry_columns = period, tuple(photometry_columns)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder. Give root=<your folder>.")
         self._rows = self._read_rows()
         self._files = {modality: self._find_files(modality) for modality in _LAYOUTS}
-        self._metadata, metadata_channels = self._read_metadata()
-        self.schemas = self._make_schemas(metadata_channels)
+        if (period != "catalogue" or photometry_columns) and not self._files["photometry"]:
+            raise DataError(
+                f"{self.root}: period=lomb_scargle and photometry_columns are about light curves, "
+                "and there is no folder photometry."
+            )
+        self._periods: dict[str, float] = {}
+        self._columns = self._read_columns()
+        self.schemas = self._make_schemas()
         self._check_unit_names()
 
     def make_table(self) -> SampleTable:
@@ -97,22 +117,30 @@ class StarFolder(Dataset):
 
     def read(self, index: int) -> Raw:
         star = self._ids[index]
-        raw: dict[str, Array] = {
-            modality: self._read_star(modality, files[star])
+        raw = {
+            modality: or_error(self._read_star, modality, files[star])
             for modality, files in self._files.items()
             if star in files
         }
+        curve = raw.get("photometry")
+        if isinstance(curve, np.ndarray) and self.photometry_columns:
+            raw["photometry"] = or_error(self._append_columns, index, curve)
         if "metadata" in self.schemas:
-            raw["metadata"] = self._metadata[index]
+            raw["metadata"] = or_error(self._row, index, self.schemas["metadata"].names, curve)
         return raw
 
     def content_fingerprint(self) -> str:
         files = [path for files in self._files.values() for path in files.values()]
-        settings = (sorted(self.units.items()), sorted(self.ignore))
+        settings = (
+            sorted(self.units.items()),
+            sorted(self.ignore),
+            self.period,
+            self.photometry_columns,
+        )
         return f"{hash_files([self.table_path, *files])}, {settings}"
 
     def _read_rows(self) -> "Table":
-        rows = read_table(self.table_path)
+        rows = read_table(self.table_path, _TEXT_COLUMNS)
         if "id" not in rows.colnames:
             raise DataError(
                 f"{self.table_path}: lacks the column 'id'. {suggest('id', rows.colnames)}"
@@ -122,23 +150,16 @@ class StarFolder(Dataset):
     @cached_property
     def _ids(self) -> list[str]:
         ids = self._text("id") or []
-        for star in ids:
-            if not star or "/" in star or "\\" in star or star.startswith("."):
+        for row, star in enumerate(ids):
+            if not star or "/" in star or "\\" in star or "\0" in star or star.startswith("."):
                 raise DataError(
-                    f"{self.table_path}: the id {star!r} cannot be part of a file name. Use "
-                    "letters, digits, '-', '_' and '.'."
+                    f"{self.table_path}: the id {star!r} in row {row} cannot be part of a file "
+                    "name. Use letters, digits, '-', '_' and '.'."
                 )
         return ids
 
-    def _text(self, column: str) -> list[str] | None:
-        """A text column, empty where masked; None if the table has none."""
-        if column not in self._rows.colnames:
-            return None
-        masked = np.ma.getmaskarray(self._rows[column])
-        return [
-            "" if hidden else str(value).strip()
-            for value, hidden in zip(self._rows[column], masked, strict=True)
-        ]
+    def _text(self, name: str) -> list[str] | None:
+        return texts(self._rows, name, self.table_path)
 
     def _find_files(self, modality: str) -> dict[str, Path]:
         """Star → its file."""
@@ -146,33 +167,44 @@ class StarFolder(Dataset):
         if not folder.is_dir():
             return {}
         found: dict[str, list[Path]] = {}
+        other: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
-            if path.suffix in _FORMATS:
+            if path.suffix.lower() in FORMATS:
                 found.setdefault(path.stem, []).append(path)
+            else:
+                # x.csv.gz and x.txt are meant for x
+                other |= {name: path for name in (path.name, path.stem, Path(path.stem).stem)}
         files = {star: found[star][0] for star in self._ids if star in found}
-        for star in files:
-            if len(found[star]) > 1:
+        for star in self._ids:
+            if len(found.get(star, [])) > 1:
                 names = " and ".join(path.name for path in found[star])
                 raise DataError(
                     f"{folder}: star {star!r} has several files: {names}. Keep one of them."
                 )
+            if star in other and star not in files:
+                raise DataError(
+                    f"{other[star]}: the format is none of {', '.join(FORMATS)}. Convert or unpack "
+                    f"the file of star {star!r}, or move it away."
+                )
         if not files:
             raise DataError(
                 f"{folder}: no file is named after an id of {self.table_path.name}; the first id "
-                f"asks for {self._ids[0] if self._ids else '<id>'}.csv, .ecsv or .fits."
+                f"asks for {self._ids[0] if self._ids else '<id>'}.csv, .ecsv, .fits or .vot."
             )
         return files
 
-    def _make_schemas(self, metadata_channels: tuple[Channel, ...]) -> dict[str, Schema]:
+    def _make_schemas(self) -> dict[str, Schema]:
+        channels = {channel.name: channel for channel, _ in self._columns.values()}
         schemas = {}
         for modality, files in self._files.items():
             if files:
-                first = next(iter(files.values()))
-                columns = read_table(first).colnames
-                channels = _choose_layout(modality, columns, first)
-                schemas[modality] = Schema(modality, (_AXIS[modality], "channel"), channels)
-        if metadata_channels:
-            schemas["metadata"] = Schema("metadata", ("channel",), metadata_channels)
+                layout = self._choose_layout(modality)
+                if modality == "photometry":
+                    layout += tuple(channels[name] for name in self.photometry_columns)
+                schemas[modality] = Schema(modality, (_AXIS[modality], "channel"), layout)
+        metadata = tuple(c for name, c in channels.items() if name not in self.photometry_columns)
+        if metadata:
+            schemas["metadata"] = Schema("metadata", ("channel",), metadata)
         if not schemas:
             raise DataError(
                 f"{self.root}: holds neither a folder photometry nor spectra, and "
@@ -181,20 +213,52 @@ class StarFolder(Dataset):
             )
         return schemas
 
-    def _read_metadata(self) -> tuple[Array, tuple[Channel, ...]]:
-        """(stars, columns) float64 and the channels."""
+    def _choose_layout(self, modality: str) -> tuple[Channel, ...]:
+        """That of the first file which can be read; of the first file where none can."""
+        paths = list(self._files[modality].values())
+        for path in paths:
+            try:
+                return _choose_layout(modality, read_table(path).colnames, path)
+            except DataError:
+                continue
+        return _choose_layout(modality, read_table(paths[0]).colnames, paths[0])
+
+    def _read_columns(self) -> dict[str, tuple[Channel, Array]]:
+        """Numbers of the table by name: the channel and (stars,) float64."""
         known = (*_TEXT_COLUMNS, *self.ignore)
         names = [name for name in self._rows.colnames if name not in known]
-        columns, channels = [], []
-        for name in names:
-            values = numbers(
-                self._rows, name, self.table_path, "Correct it, or name the column in ignore."
-            )
-            unit = self.units.get(f"metadata.{name}", str(self._rows[name].unit or ""))
-            columns.append(values)
-            channels.append(Channel(name, unit, allow_missing=bool(np.isnan(values).any())))
-        stacked = np.stack(columns, axis=1) if columns else np.empty((len(self._rows), 0))
-        return stacked, tuple(channels)
+        for name in self.photometry_columns:
+            if name not in names and (name, self.period) != ("period", "lomb_scargle"):
+                raise DataError(
+                    f"{self.table_path}: lacks the column {name!r}, which photometry_columns "
+                    f"names. {suggest(name, names)}"
+                )
+        columns = {name: self._read_column(name) for name in names}
+        if self.period == "lomb_scargle" and "period" not in columns:
+            columns["period"] = self._with_channel(_PERIOD, np.full(len(self._rows), np.nan))
+        return columns
+
+    def _read_column(self, name: str) -> tuple[Channel, Array]:
+        values = numbers(
+            self._rows, name, self.table_path, "Correct it, or name the column in ignore."
+        )
+        modality = "photometry" if name in self.photometry_columns else "metadata"
+        given = self.units.get(f"{modality}.{name}", self._rows[name].unit)
+        if name == "period" and self.period == "lomb_scargle":
+            channel = _PERIOD
+        elif modality == "photometry" and name in PHOTO_COLUMNS:
+            channel = CATALOGUE_PHOTOMETRY.channel(name)
+        else:
+            return self._with_channel(Channel(name, str(given or "")), values)
+        return self._with_channel(channel, values * unit_factor(given, channel, self.table_path))
+
+    def _with_channel(self, channel: Channel, values: Array) -> tuple[Channel, Array]:
+        """A column of the table, with whether values of it may be missing."""
+        missing = np.isnan(values)
+        if channel is _PERIOD and self.period == "lomb_scargle":
+            missing &= [star not in self._files["photometry"] for star in self._ids]
+        optional = bool(missing.any()) and channel.name not in self.photometry_columns
+        return Channel(channel.name, channel.unit, channel.valid_range, optional), values
 
     def _check_unit_names(self) -> None:
         known = [f"{m}.{name}" for m, schema in self.schemas.items() for name in schema.names]
@@ -209,24 +273,54 @@ class StarFolder(Dataset):
                 )
 
     def _read_star(self, modality: str, path: Path) -> Array:
+        """(n, channels) of a file."""
         table = read_table(path)
+        layout = self.schemas[modality].channels
+        if modality == "photometry":
+            layout = layout[: len(layout) - len(self.photometry_columns)]
         columns = []
-        for channel in self.schemas[modality].channels:
+        for channel in layout:
             if channel.name not in table.colnames:
                 raise DataError(
                     f"{path}: lacks the column {channel.name!r}, which other {modality} files "
                     f"have; it has {', '.join(table.colnames)}."
                 )
-            given = self.units.get(f"{modality}.{channel.name}", table[channel.name].unit)
-            factor = unit_factor(given, channel, path)
             values = numbers(table, channel.name, path)
-            if np.isnan(values).any():
-                row = int(np.flatnonzero(np.isnan(values))[0]) + 1
+            given = self.units.get(f"{modality}.{channel.name}", table[channel.name].unit)
+            columns.append(values * unit_factor(given, channel, path))
+        star = np.stack(columns, axis=1)
+        Schema(modality, (_AXIS[modality], "channel"), layout).check(star, str(path))
+        return star
+
+    def _append_columns(self, index: int, curve: Array) -> Array:
+        constants = self._row(index, self.photometry_columns, curve)
+        for name, value in zip(self.photometry_columns, constants, strict=True):
+            if np.isnan(value):
                 raise DataError(
-                    f"{path}: column {channel.name!r} is empty or NaN in row {row}. Remove the row."
+                    f"{self.table_path}: column {name!r} is empty for star {self._ids[index]!r}, "
+                    "and photometry_columns names it. Fill it, or leave the star out."
                 )
-            columns.append(values * factor)
-        return np.stack(columns, axis=1)
+        return np.hstack([curve, np.tile(constants, (len(curve), 1))])
+
+    def _row(self, index: int, names: Sequence[str], curve: Array | DataError | None) -> Array:
+        """(names,) values of one star, its period filled if that is asked for."""
+        values = np.array([self._columns[name][1][index] for name in names])
+        if self.period == "lomb_scargle" and "period" in names and curve is not None:
+            position = list(names).index("period")
+            if np.isnan(values[position]):
+                values[position] = self._find_period(self._ids[index], curve)
+        return values
+
+    def _find_period(self, star: str, curve: Array | DataError) -> float:
+        """[d], computed once a star."""
+        if isinstance(curve, DataError):
+            raise curve
+        if star not in self._periods:
+            try:
+                self._periods[star] = lomb_scargle_period(*curve[:, :3].T)
+            except DataError as error:
+                raise DataError(f"{self._files['photometry'][star]}: {error}") from error
+        return self._periods[star]
 
 
 def _choose_layout(modality: str, columns: Sequence[str], path: Path) -> tuple[Channel, ...]:
@@ -235,79 +329,3 @@ def _choose_layout(modality: str, columns: Sequence[str], path: Path) -> tuple[C
             return channels
     wanted = " or ".join(", ".join(c.name for c in layout) for layout in _LAYOUTS[modality])
     raise DataError(f"{path}: needs the columns {wanted}; it has {', '.join(columns)}.")
-
-
-def read_table(path: Path) -> "Table":
-    """A CSV, ECSV or FITS table with at least one row.
-
-    Raises:
-        DataError: It is missing, of another format, broken or empty.
-    """
-    from astropy.table import Table
-
-    if path.suffix not in _FORMATS:
-        raise DataError(f"{path}: the format is none of {', '.join(_FORMATS)}.")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    options: dict[str, Any] = {}
-    if path.suffix == ".csv":  # '007' is an id, not the number 7
-        options["converters"] = {name: str for name in _TEXT_COLUMNS}
-    try:
-        table = Table.read(path, format=_FORMATS[path.suffix], **options)
-    # the readers of astropy raise many kinds of error on broken files, also bare Exception
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:]} ({reason}).") from error
-    if len(table) == 0:
-        raise DataError(f"{path}: has no rows.")
-    table.convert_bytestring_to_unicode()
-    return table
-
-
-def numbers(table: "Table", name: str, path: Path, advice: str = "Correct it.") -> Array:
-    """(n,) float64 of a column, NaN where a cell is empty.
-
-    Raises:
-        DataError: The column holds text, or several values a row.
-    """
-    column = table[name]
-    masked = np.ma.getmaskarray(column)
-    values = np.ma.getdata(column)
-    if values.ndim != 1:
-        raise DataError(f"{path}: column {name!r} has several values a row.")
-    if values.dtype.kind not in "biuf":
-        if masked.all():
-            return np.full(len(values), np.nan)
-        cells = [str(v) for v, hidden in zip(values, masked, strict=True) if not hidden]
-        text = next((cell for cell in cells if not _is_number(cell)), cells[0])
-        raise DataError(
-            f"{path}: column {name!r} holds the text {text!r} where a number should be. {advice}"
-        )
-    return np.where(masked, np.nan, values.astype(np.float64))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def unit_factor(given: object, channel: Channel, path: Path) -> float:
-    """What values in the unit given are multiplied with; 1 where no unit is given.
-
-    Raises:
-        DataError: It is no unit, or cannot be converted to that of the channel.
-    """
-    from astropy import units
-
-    if given is None or str(given) == channel.unit:
-        return 1.0
-    try:
-        return float(units.Unit(given).to(units.Unit(channel.unit)))
-    except (ValueError, TypeError, units.UnitConversionError) as error:
-        raise DataError(
-            f"{path}: column {channel.name!r} is in {str(given)!r}, which cannot be converted to "
-            f"{channel}. Correct the unit, or override it with units in the settings."
-        ) from error

@@ -2,15 +2,20 @@
 
 import csv
 import io
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from shared.errors import DataError
 from shared.schema import Array
+
+# RuntimeError: the archive is encrypted, or compressed in a way zipfile does not know
+_UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,10 @@ class Members:
         try:
             if self.source.is_dir():
                 return (self.source / name).read_bytes()
-            with zipfile.ZipFile(self.source) as archive:
-                return archive.read(name)
-        except (OSError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            return _open_archive(self.source, self.source.stat().st_mtime_ns, os.getpid()).read(
+                name
+            )
+        except (*_UNREADABLE, KeyError) as error:
             raise DataError(
                 f"{self.source}: {name} cannot be read ({error}). Get the file anew."
             ) from error
@@ -50,8 +56,15 @@ class Members:
         return [self.source]
 
 
+@lru_cache(maxsize=4)
+def _open_archive(source: Path, changed: int, process: int) -> zipfile.ZipFile:
+    """An archive opened once, since its directory may have many thousand entries; once a process,
+    since the place in an open file is shared with forked workers."""
+    return zipfile.ZipFile(source)
+
+
 def find_members(root: Path, folder: str, suffix: str) -> Members:
-    """Files `*<suffix>` in `root/<folder>/`, else in `root/<folder>.zip`.
+    """Files `*<suffix>` anywhere in `root/<folder>/`, else in `root/<folder>.zip`.
 
     Raises:
         DataError: The root is missing, has neither, the archive is damaged, or nothing matches.
@@ -60,7 +73,7 @@ def find_members(root: Path, folder: str, suffix: str) -> Members:
         raise DataError(f"{root}: no such folder. Give root=<the folder with {folder}.zip>.")
     source = root / folder
     if source.is_dir():
-        names = [path.name for path in source.iterdir() if path.is_file()]
+        names = [p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()]
     else:
         source = root / f"{folder}.zip"
         if not source.is_file():
@@ -70,11 +83,12 @@ def find_members(root: Path, folder: str, suffix: str) -> Members:
         try:
             with zipfile.ZipFile(source) as archive:
                 names = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
+        except (*_UNREADABLE, ValueError) as error:
             raise DataError(
                 f"{source}: not a readable zip archive ({error}); it may be truncated. Get it anew."
             ) from error
-    names = sorted(n for n in names if n.endswith(suffix) and not n.startswith(("__MACOSX", ".")))
+    visible = (n for n in names if not n.startswith("__MACOSX") and Path(n).name[:1] != ".")
+    names = sorted(name for name in visible if name.endswith(suffix))
     if not names:
         raise DataError(f"{source}: holds no file *{suffix}.")
     return Members(source, tuple(names))
@@ -103,9 +117,12 @@ def parse_csv(text: str, columns: tuple[str, ...], where: str) -> list[list[str]
     """Cells of some columns of a CSV text, row by row.
 
     Raises:
-        DataError: The header lacks a column, or a row is cut short.
+        DataError: It is no CSV, the header lacks a column, or a row is cut short.
     """
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        raise DataError(f"{where}: is not a CSV file ({error}). Get it anew.") from error
     header = [cell.strip() for cell in rows[0]] if rows else []
     missing = [name for name in columns if name not in header]
     if missing:

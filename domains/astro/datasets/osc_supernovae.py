@@ -129,7 +129,7 @@ class OscSupernovae(Dataset):
                 "spectra": self._spectrum(event),
                 "metadata": _metadata(event),
             }
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{self._members.source}, {name}: not an entry of the Open Supernova Catalog "
                 f"({type(error).__name__}: {error})."
@@ -145,7 +145,7 @@ class OscSupernovae(Dataset):
         try:
             content = json.loads(self._members.read(name))
             (event,) = content.values()
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"{where}: not a JSON file with one event ({error}).") from error
         if not isinstance(event, dict):
             raise DataError(f"{where}: the event is a {type(event).__name__}, not an object.")

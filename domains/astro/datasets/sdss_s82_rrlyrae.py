@@ -100,12 +100,20 @@ class SdssS82RRLyrae(Dataset):
         path = self.root / _TABLE
         text = read_text(path)
         try:
-            table = ascii.read(text, format="mrt")
-            rows = np.array([[float(row[name]) for name in _SOURCE] for row in table])
+            # lines, since a text of one line would be taken for the name of a file
+            table = ascii.read(text.splitlines(), format="mrt")
+            columns = [np.ma.filled(table[name].astype(np.float64), np.nan) for name in _SOURCE]
             numbers = [str(number) for number in table["Num"]]
         except (ValueError, KeyError, TypeError, ascii.InconsistentTableError) as error:
             raise DataError(
                 f"{path}: is not table 2 of Sesar et al. 2010 in the journal's machine-readable "
                 f"form ({error}). Get it anew."
             ) from error
+        rows = np.stack(columns, axis=1)
+        for number, row in zip(numbers, rows, strict=True):
+            if np.isnan(row).any():
+                raise DataError(
+                    f"{path}: star {number} has no {_SOURCE[int(np.isnan(row).argmax())]}; the "
+                    "file may be truncated. Get it anew."
+                )
         return dict(zip(numbers, rows, strict=True))

@@ -25,6 +25,8 @@ class GalSpecNet(Encoder):
         ValueError: The spectrum is too short for the stack.
     """
 
+    gives_tokens = False
+
     def __init__(
         self,
         in_channels: int,

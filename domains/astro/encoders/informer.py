@@ -26,8 +26,10 @@ class ProbSparseAttention(nn.Module):
     """Self-attention of the few queries that stand out (arXiv:2012.07436 §3.2); all others get the
     mean of the values.
 
-    As in AstroM3's code, and so in its weights, nothing is masked, and the heads' outputs
-    (heads, length, dim / heads) are read as (length, dim) without being transposed.
+    Without a mask it does as AstroM3's code, and so its weights: all positions count, and the
+    heads' outputs (heads, length, dim / heads) are read as (length, dim) without being transposed,
+    which mixes heads and times. With one, the heads are joined at each position, and no real
+    position depends on padding.
 
     Args:
         dim: Width; divisible by `num_heads`.
@@ -49,30 +51,53 @@ class ProbSparseAttention(nn.Module):
         return query, key, value
 
     @torch.no_grad()
-    def select_queries(self, query: Tensor, key: Tensor, index_sample: Tensor) -> Tensor:
+    def select_queries(
+        self, query: Tensor, key: Tensor, index_sample: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Queries whose products with a sample of keys are the most uneven (eq. 4).
 
         Args:
             query: (batch, heads, length, dim / heads).
             key: The same shape.
-            index_sample: (length, number) int64, the keys that each query is held against.
+            index_sample: (length, number) int64, the keys that each query is held against. With a
+                mask, of n real positions the one at index · n / length is taken.
+            mask: (batch, length) bool, True where real; None makes no difference between positions.
 
         Returns:
-            (batch, heads, number) int64 positions.
+            (batch, heads, number) int64 positions; padding only where there are no more real ones.
         """
         length, number = index_sample.shape
-        scores = torch.einsum("bhqd,bhqjd->bhqj", query, key[:, :, index_sample])
-        # over the length, not over the sample as in the paper: so does the code of both papers
-        unevenness = scores.amax(dim=-1) - scores.sum(dim=-1) / length
+        if mask is None:
+            scores = torch.einsum("bhqd,bhqjd->bhqj", query, key[:, :, index_sample])
+            # over the length, not over the sample as in the paper: so does the code of both papers
+            unevenness = scores.amax(dim=-1) - scores.sum(dim=-1) / length
+        else:
+            count = mask.sum(dim=1).clamp(min=1)[:, None, None]
+            real_first = mask.int().argsort(dim=1, descending=True, stable=True)
+            sample = real_first.gather(1, (index_sample * count // length).flatten(1))
+            sample = sample.view(len(key), length, number)
+            rows = torch.arange(len(key), device=key.device)[:, None, None]
+            scores = torch.einsum("bhqd,bqjhd->bhqj", query, key[rows, :, sample])
+            unevenness = scores.amax(dim=-1) - scores.sum(dim=-1) / count
+            unevenness = unevenness.masked_fill(~mask[:, None], -math.inf)
         return unevenness.topk(number, dim=-1, sorted=False).indices
 
-    def forward(self, x: Tensor, index_sample: Tensor) -> Tensor:
-        """(batch, length, dim) → the same; `index_sample` as in `select_queries`."""
+    def forward(self, x: Tensor, index_sample: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, length, dim) → the same; the others as in `select_queries`."""
         query, key, value = self.project(x)
-        chosen = self.select_queries(query, key, index_sample)[..., None]
+        chosen = self.select_queries(query, key, index_sample, mask)[..., None]
         chosen = chosen.expand(-1, -1, -1, query.shape[-1])
-        attended = scaled_dot_product_attention(query.gather(2, chosen), key, value)
-        context = value.mean(dim=2, keepdim=True).expand_as(value).scatter(2, chosen, attended)
+        if mask is None:
+            seen, mean = None, value.mean(dim=2, keepdim=True)
+        else:
+            seen = mask[:, None, None]
+            # a product, which autocast leaves in the precision of the values
+            share = seen / seen.sum(dim=-1, keepdim=True).clamp(min=1)
+            mean = share.to(value.dtype) @ value
+        attended = scaled_dot_product_attention(query.gather(2, chosen), key, value, seen)
+        context = mean.expand_as(value).scatter(2, chosen, attended)
+        if mask is not None:
+            context = context.transpose(1, 2)
         out: Tensor = self.out(context.reshape(x.shape))
         return out
 
@@ -90,9 +115,9 @@ class InformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.activation = gelu if activation == "gelu" else relu
 
-    def forward(self, x: Tensor, index_sample: Tensor) -> Tensor:
-        """(batch, length, dim) → the same."""
-        x = self.norm1(x + self.dropout(self.attention(x, index_sample)))
+    def forward(self, x: Tensor, index_sample: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, length, dim) → the same; the others as in `ProbSparseAttention`."""
+        x = self.norm1(x + self.dropout(self.attention(x, index_sample, mask)))
         y = self.dropout(self.activation(self.conv1(x.transpose(1, 2))))
         y = self.dropout(self.conv2(y)).transpose(1, 2)
         out: Tensor = self.norm2(x + y)
@@ -107,8 +132,13 @@ class Informer(Encoder):
     the keys that each query is held against, layer by layer. Gives `tokens`
     (batch, input_length, dim), zero where the mask is False, and `pooled`, the same as one row.
 
-    As in AstroM3's code the padding is seen by convolution and attention; only the output is
-    masked. Without `index_sample` the keys are drawn, with replacement, for the whole batch: in
+    With `mask_padding` a light curve gives the same tokens whatever its padding holds. Without it,
+    as in AstroM3's code, padding is seen by convolution and attention, only the output is masked,
+    and attention mixes heads and times: published weights were trained so. Parameters are the same.
+
+    The convolution is circular: the first observation sees the last position, padding or not.
+
+    Without `index_sample` the keys are drawn, with replacement, for the whole batch: in
     training from torch's global CPU generator, in evaluation from one that starts at `eval_seed`
     at each call, so that embeddings are reproducible (AstroM3 draws from the global one always).
     Where factor · ceil(ln input_length) ≥ input_length the output does not depend on the draw.
@@ -125,6 +155,7 @@ class Informer(Encoder):
         embedding_dropout: On the embedded input; AstroM3's code fixes it at 0.1.
         activation: Of the feed-forward part.
         eval_seed: Of the draws in evaluation.
+        mask_padding: Keep padding out of convolution and attention.
 
     Raises:
         ConfigError: `dim` is odd or not divisible by `num_heads`, `input_length` is out of range,
@@ -146,6 +177,7 @@ class Informer(Encoder):
         embedding_dropout: float = 0.1,
         activation: Literal["gelu", "relu"] = "gelu",
         eval_seed: int = 0,
+        mask_padding: bool = True,
     ) -> None:
         super().__init__()
         if dim % 2 or dim % num_heads:
@@ -157,6 +189,7 @@ class Informer(Encoder):
                 f"informer: input_length={input_length} has to be from 2 to {MAX_LENGTH}."
             )
         self.input_length, self.width, self.eval_seed = input_length, dim, eval_seed
+        self.mask_padding = mask_padding
         self.dim = input_length * dim
         number = min(factor * math.ceil(math.log(input_length)), input_length)
         self.sample_shape = (depth, input_length, number)
@@ -186,12 +219,15 @@ class Informer(Encoder):
             )
         values = pad(inputs["values"], (0, 0, 0, missing))
         mask = pad(inputs["mask"].bool(), (0, missing))
+        if self.mask_padding:
+            values = values.masked_fill(~mask[..., None], 0)
+        seen = mask if self.mask_padding else None
         tokens = self.embedding_dropout(self.embed(values))
         index_sample = inputs.get("index_sample")
         if index_sample is None:
             index_sample = self.draw_samples().to(values.device)
         for layer, samples in zip(self.layers, index_sample, strict=True):
-            tokens = layer(tokens, samples)
+            tokens = layer(tokens, samples, seen)
         tokens = self.dropout(self.norm(tokens)) * mask[..., None]
         return Embedding(tokens.flatten(1), tokens, mask)
 

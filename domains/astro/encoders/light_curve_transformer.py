@@ -4,8 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from shared.encoders.base import Embedding, Encoder
+from shared.encoders.transformer import put_mask_token
 
 
 class TimeEncoding(nn.Module):
@@ -29,8 +31,10 @@ class LightCurveTransformer(Encoder):
 
     Inputs: `time` (batch, length) float32 days since the first observation, `values`
     (batch, length, in_channels) scaled flux and error, `context` (batch, context_dim) what the
-    scaling removed, `mask` (batch, length) bool. The result does not depend on the amount of
-    padding nor on the order of the observations.
+    scaling removed, `mask` (batch, length) bool; `hidden` (batch, length) bool, observations of
+    which only the time is seen (needs `mask_token=true`). The result does not depend on the amount
+    of padding nor on the order of the observations. `tokens` (batch, 1 + length, dim) begin with
+    that of the context.
 
     Args:
         in_channels: Channels of `values`.
@@ -42,7 +46,10 @@ class LightCurveTransformer(Encoder):
         dropout: Everywhere in the layers.
         longest_period: Days of the slowest initial frequency: the length of a survey.
         shortest_period: Days of the fastest one: delta Scuti stars pulsate in hours.
+        mask_token: Whether there is a learned token for hidden observations.
     """
+
+    leading_tokens = 1
 
     def __init__(
         self,
@@ -55,6 +62,7 @@ class LightCurveTransformer(Encoder):
         dropout: float = 0.0,
         longest_period: float = 2000.0,
         shortest_period: float = 0.1,
+        mask_token: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -72,15 +80,28 @@ class LightCurveTransformer(Encoder):
             norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), False)
+        self.mask_token = nn.Parameter(torch.zeros(1, dim)) if mask_token else None
 
     def forward(self, inputs: dict[str, Tensor]) -> Embedding:
         mask, values = inputs["mask"], inputs["values"]
         times = self.time_projection(self.time_encoding(inputs["time"]).to(values.dtype))
         context = self.context_embedding(inputs["context"])
+        observed = self.value_embedding(values)
+        if self.mask_token is not None:
+            observed = put_mask_token(observed, self.mask_token, inputs.get("hidden"))
         # the context token stands first and is always there, so no row of attention is empty
-        tokens = torch.cat([context[:, None], self.value_embedding(values) + times], dim=1)
+        tokens = torch.cat([context[:, None], observed + times], dim=1)
         mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        tokens = self.layers(tokens, src_key_padding_mask=~mask)
+        tokens = self._attend(tokens, mask)
         weights = mask[..., None].to(tokens.dtype)
         pooled = (tokens * weights).sum(1) / weights.sum(1)
         return Embedding(pooled, tokens, mask)
+
+    def _attend(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        rows = len(tokens)
+        if rows == 0:
+            # the attention of torch takes no empty batch, and on every rank parameters need a
+            # gradient, even if it is zero
+            tokens, mask = pad(tokens, (0, 0, 0, 0, 0, 1)), pad(mask, (0, 0, 0, 1), value=True)
+        out: Tensor = self.layers(tokens, src_key_padding_mask=~mask)
+        return out[:rows]

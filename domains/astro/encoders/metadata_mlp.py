@@ -11,6 +11,8 @@ class MetadataMLP(Encoder):
     Input `values` (batch, in_channels) float32, standardised; `pooled` (batch, hidden_dim).
     """
 
+    gives_tokens = False
+
     def __init__(self, in_channels: int, hidden_dim: int = 512, dropout: float = 0.0) -> None:
         super().__init__()
         self.model = nn.Sequential(

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.astro.datasets.simulated import PHOTOMETRY, SPECTRA, SimulatedVariableStars
+from domains.astro.datasets.simulated import SimulatedVariableStars
 from domains.astro.evaluators import SPECTRUM_BINS, VARIABLE_STARS
+from domains.astro.schemas import PHOTOMETRY, SPECTRA
 from shared.errors import SchemaError
 from shared.schema import Channel, Schema
 

@@ -1,5 +1,6 @@
 """One's own folder: written here in every format, with and without units, and broken."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,18 @@ from astropy.table import MaskedColumn, Table
 
 from domains.astro.adapters import AB_MAGNITUDE_TO_FLUX
 from domains.astro.datasets.folder import StarFolder
-from domains.astro.datasets.simulated import PHOTOMETRY, SimulatedVariableStars
-from domains.astro.preprocess import LightCurve
+from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.preprocess.light_curve import LightCurve
+from domains.astro.schemas import CATALOGUE_PHOTOMETRY, PHOTO_COLUMNS, PHOTOMETRY
 from shared.errors import DataError, SchemaError
+from zoo.cli.main import main
 
 STARS = ("007", "b-2", "star.three")
+
+
+def write_table(table: Table, path: Path) -> None:
+    kind = "votable" if path.suffix in (".vot", ".votable") else None
+    table.write(path, format=kind)
 
 
 def write(root: Path, suffix: str = ".csv") -> None:
@@ -26,20 +34,20 @@ def write(root: Path, suffix: str = ".csv") -> None:
     table["parallax"] = [1, 2, 3]
     if suffix != ".csv":
         table["teff"].unit, table["parallax"].unit = units.K, units.mas
-    table.write(root / f"table{suffix}")
+    write_table(table, root / f"table{suffix}")
     rng = np.random.default_rng(0)
     for star in STARS:
         curve = Table({"time": np.arange(5.0), "flux": rng.random(5), "flux_error": np.ones(5)})
         if suffix != ".csv":
             curve["time"].unit, curve["flux"].unit = units.hour, units.Jy
         (root / "photometry").mkdir(exist_ok=True)
-        curve.write(root / "photometry" / f"{star}{suffix}")
+        write_table(curve, root / "photometry" / f"{star}{suffix}")
     for star in (STARS[0], STARS[2]):
         spectrum = Table({"wavelength": np.arange(400.0, 405), "flux": rng.random(5)})
         if suffix != ".csv":
             spectrum["wavelength"].unit = units.nm
         (root / "spectra").mkdir(exist_ok=True)
-        spectrum.write(root / "spectra" / f"{star}{suffix}")
+        write_table(spectrum, root / "spectra" / f"{star}{suffix}")
 
 
 def read_everything(root: Path) -> None:
@@ -49,7 +57,7 @@ def read_everything(root: Path) -> None:
         assert dataset.splits[index]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".fits"])
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".fits", ".vot", ".votable"])
 def test_round_trip(tmp_path: Path, suffix: str) -> None:
     write(tmp_path, suffix)
     dataset = StarFolder(str(tmp_path), table=f"table{suffix}")
@@ -171,23 +179,23 @@ CURVE, SECOND = "photometry/007.csv", "photometry/b-2.csv"
     ("damage", "named", "says"),
     [
         (_unlink("table.csv"), "table.csv", "no such file"),
-        (_put("table.csv", ""), "table.csv", "cannot be read"),
+        (_put("table.csv", ""), "table.csv", "is empty"),
         (_put("table.csv", "id,teff\n"), "table.csv", "no rows"),
         (_edit("table.csv", "id,", "name,"), "table.csv", "lacks the column 'id'"),
         (_edit("table.csv", "b-2", "../b"), "table.csv", "cannot be part of a file name"),
         (_edit("table.csv", "b-2", "007"), "star_folder", "more than once"),
         (_edit("table.csv", "6000.0", "hot"), "table.csv", "'hot'"),
         (_edit("table.csv", "label", "split"), "table.csv", "none of train, val, test"),
-        (_put(CURVE, ""), "007.csv", "cannot be read"),
+        (_put(CURVE, ""), "007.csv", "is empty"),
         (_put(CURVE, "time,flux,flux_error\n"), "007.csv", "no rows"),
-        (_put(CURVE, "time,flux\n1,2\n"), "007.csv", "needs the columns"),
+        (_put(CURVE, "time,flux\n1,2\n"), "007.csv", "lacks the column 'flux_error'"),
         (_put(SECOND, "time,flux\n1,2\n"), "b-2.csv", "lacks the column 'flux_error'"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,3\n1,2\n"), "b-2.csv", "NaN in row 2"),
+        (_put(SECOND, "time,flux,flux_error\n1,2,3\n1,2\n"), "b-2.csv", "nan in row 1"),
         (_put(SECOND, "time,flux,flux_error\n1,two,3\n"), "b-2.csv", "'two'"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,3\n4,,6\n"), "b-2.csv", "NaN in row 2"),
-        (_put(SECOND, "time,flux,flux_error\n1,nan,3\n"), "b-2.csv", "NaN in row 1"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,-3\n"), "sample 'b-2'", "has to be > 0"),
-        (_put("spectra/007.csv", "wavelength,flux\n-1,2\n"), "sample '007'", "has to be >= 1"),
+        (_put(SECOND, "time,flux,flux_error\n1,2,3\n4,,6\n"), "b-2.csv", "nan in row 1"),
+        (_put(SECOND, "time,flux,flux_error\n1,nan,3\n"), "b-2.csv", "nan in row 0"),
+        (_put(SECOND, "time,flux,flux_error\n1,2,-3\n"), "b-2.csv", "has to be > 0"),
+        (_put("spectra/007.csv", "wavelength,flux\n-1,2\n"), "007.csv", "has to be >= 1"),
         (_put("spectra/007.ecsv", ""), "spectra", "several files: 007.csv and 007.ecsv"),
         (
             _unlink("spectra/007.csv", "spectra/star.three.csv"),
@@ -236,6 +244,67 @@ def test_truncated_fits(tmp_path: Path) -> None:
         StarFolder(str(tmp_path), table="table.fits")[1]
 
 
+def write_periodic(root: Path, period: float = 0.57) -> None:
+    """Two stars with light curves; the second has no period in the table, the third no curve."""
+    table = Table({"id": ["a", "b", "c"], "rfr_score": [0.5, 0.6, 0.7]})
+    table["amplitude"] = [300.0, 400, 500]
+    table["period"] = MaskedColumn([24.0, 0, 0], mask=[False, True, True])
+    table["amplitude"].unit, table["period"].unit = "mmag", "h"
+    table["lksl_statistic"] = [0.1, 0.2, 0.3]
+    table.write(root / "table.ecsv")
+    (root / "photometry").mkdir()
+    rng = np.random.default_rng(1)
+    for star in "ab":
+        time = 2450000 + rng.uniform(0, 400, 120)
+        flux = 5 + np.sin(2 * np.pi * time / period) + rng.normal(0, 0.1, 120)
+        curve = Table({"time": time, "flux": flux, "flux_error": np.full(120, 0.1)})
+        curve.write(root / "photometry" / f"{star}.csv")
+
+
+def test_periods_are_filled_only_where_asked_and_missing(tmp_path: Path) -> None:
+    write_periodic(tmp_path)
+    plain = StarFolder(str(tmp_path), table="table.ecsv")
+    assert np.isnan(plain[1]["metadata"][2])
+    filled = StarFolder(str(tmp_path), table="table.ecsv", period="lomb_scargle")
+    channel = filled.schemas["metadata"].channel("period")
+    assert (channel.unit, channel.allow_missing) == ("d", True)
+    periods = [filled[i]["metadata"][2] for i in range(3)]
+    np.testing.assert_allclose(periods, [1.0, 0.57, np.nan], rtol=0.01)
+    assert filled.fingerprint != plain.fingerprint
+    (tmp_path / "photometry" / "b.csv").write_text("time,flux,flux_error\n1,2,3\n2,3,4\n")
+    few = StarFolder(str(tmp_path), table="table.ecsv", period="lomb_scargle")
+    with pytest.raises(DataError, match=r"b\.csv: a period needs 5 observations, there are 2"):
+        few[1]
+
+
+def test_a_table_without_periods_gets_the_column(tmp_path: Path) -> None:
+    write_periodic(tmp_path)
+    Table({"id": ["a", "b"]}).write(tmp_path / "table.csv")
+    dataset = StarFolder(str(tmp_path), period="lomb_scargle")
+    assert dataset.schemas["metadata"].names == ("period",)
+    assert not dataset.schemas["metadata"].channels[0].allow_missing
+    np.testing.assert_allclose([dataset[i]["metadata"][0] for i in (0, 1)], 0.57, rtol=0.01)
+
+
+def test_columns_of_the_table_beside_the_light_curve(tmp_path: Path) -> None:
+    write_periodic(tmp_path)
+    options = {"table": "table.ecsv", "photometry_columns": list(PHOTO_COLUMNS)}
+    dataset = StarFolder(str(tmp_path), period="lomb_scargle", **options)
+    assert dataset.schemas["photometry"] == CATALOGUE_PHOTOMETRY
+    assert set(dataset.schemas) == {"photometry"}
+    curve = dataset[1]["photometry"]
+    assert curve.shape == (120, 7)
+    assert (curve[:, 3:] == curve[0, 3:]).all()
+    np.testing.assert_allclose(curve[0, 3:], [0.4, 0.57, 0.2, 0.6], rtol=0.01)
+    np.testing.assert_array_equal(
+        curve[:, :3], StarFolder(str(tmp_path), table="table.ecsv")[1]["photometry"]
+    )
+    with pytest.raises(DataError, match=r"column 'period' is empty for star 'b'"):
+        StarFolder(str(tmp_path), **options)[1]
+    with pytest.raises(DataError, match=r"lacks the column 'amplitud'.*mean 'amplitude'"):
+        StarFolder(str(tmp_path), table="table.ecsv", photometry_columns=["amplitud"])
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         StarFolder(str(tmp_path / "nowhere"))
@@ -244,3 +313,37 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         StarFolder(str(tmp_path))
     with pytest.raises(DataError, match="format is none of"):
         StarFolder(str(tmp_path), table="table.xlsx")
+
+
+@pytest.mark.slow
+def test_a_run_over_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stars = SimulatedVariableStars(40)
+    root = tmp_path / "stars"
+    (root / "photometry").mkdir(parents=True)
+    for index, star in enumerate(stars.ids):
+        curve = Table(stars[index]["photometry"], names=PHOTOMETRY.names)
+        curve.write(root / "photometry" / f"{star}.csv")
+    Table({"id": stars.ids, "label": stars.labels % 2, "x": np.arange(40.0)}).write(
+        root / "table.csv"
+    )
+    broken = root / "photometry" / f"{stars.ids[3]}.csv"
+    broken.write_text("")
+    run = tmp_path / "run"
+    options = ["domain=astro", "data=star_folder", f"data.root={root}", "trainer.max_epochs=1"]
+    options += ["loader.batch_size=8", "trainer.device=cpu", "evaluator=null", f"run_folder={run}"]
+    assert main(["train", *options]) == 2
+    assert f"{broken}: is empty. Or leave out" in capsys.readouterr().err
+    assert not run.exists()
+    assert main(["train", *options, "data.on_error=skip"]) == 0
+    assert "left out" in capsys.readouterr().out
+    (entry,) = json.loads((run / "skipped.json").read_text())
+    assert (entry["id"], entry["modality"]) == (stars.ids[3], "photometry")
+    out = tmp_path / "stars.npz"
+    assert main(["embed", f"model={run}", f"out={out}", "device=cpu", "cache=false"]) == 0
+    assert json.loads(out.with_suffix(".skipped.json").read_text()) == [entry]
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("on_error: skip", "on_error: raise"))
+    broken.write_bytes((root / "photometry" / f"{stars.ids[4]}.csv").read_bytes())
+    capsys.readouterr()
+    assert main(["train", f"resume={run}"]) == 2
+    assert "data fingerprint" in capsys.readouterr().err

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from domains.astro.datasets.simulated import METADATA, PHOTOMETRY, SPECTRA, SimulatedVariableStars
-from domains.astro.preprocess import LightCurve, MetadataTable, Spectrum
+from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.preprocess.light_curve import LightCurve
+from domains.astro.preprocess.metadata import MetadataTable
+from domains.astro.preprocess.spectrum import Spectrum
+from domains.astro.schemas import METADATA, PHOTOMETRY, SPECTRA
 from shared.errors import ConfigError, DataError, SchemaError
 from shared.schema import Channel, Schema
 

@@ -16,7 +16,9 @@ from domains.astro.adapters import AB_MAGNITUDE_TO_FLUX
 from domains.astro.datasets.osc_supernovae import OscSupernovae
 from domains.astro.datasets.sdss_s82_rrlyrae import SdssS82RRLyrae
 from domains.astro.evaluators import VARIABLE_STARS
-from domains.astro.preprocess import LightCurve, MetadataTable, Spectrum
+from domains.astro.preprocess.light_curve import LightCurve
+from domains.astro.preprocess.metadata import MetadataTable
+from domains.astro.preprocess.spectrum import Spectrum
 from shared.data.dataset import AdaptedDataset, Dataset
 from shared.errors import ConfigError, DataError
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from domains.astro.datasets.simulated import METADATA, SimulatedVariableStars
+from domains.astro.datasets.simulated import SimulatedVariableStars
+from domains.astro.schemas import METADATA, PHOTO_COLUMNS
 from domains.astro.simulator import (
     CLASSES,
     KINDS,
@@ -13,6 +14,7 @@ from domains.astro.simulator import (
     draw_class,
     draw_star,
     eclipse,
+    lafler_kinman,
     observe_light_curve,
     pulse,
 )
@@ -272,3 +274,39 @@ def test_outliers_are_few_and_there() -> None:
         far += int((np.abs(curve[:, 1] - flux) > 6 * curve[:, 2]).sum())
         rows += len(curve)
     assert 0.001 < far / rows < 0.01
+
+
+def test_catalogue_columns_say_what_the_light_curve_shows() -> None:
+    plain = SimulatedVariableStars(150, spectra_fraction=0.5)
+    dataset = SimulatedVariableStars(150, spectra_fraction=0.5, catalogue_columns=True)
+    assert dataset.schemas["photometry"].names[3:] == PHOTO_COLUMNS
+    assert plain.content_fingerprint() != dataset.content_fingerprint()
+    rows = {name: [] for name in PHOTO_COLUMNS}
+    for index in range(150):
+        before, raw = plain.read(index), dataset[index]
+        columns = raw["photometry"][:, 3:]
+        raw["photometry"] = raw["photometry"][:, :3]
+        assert before.keys() == raw.keys()
+        for modality in raw:
+            np.testing.assert_array_equal(before[modality], raw[modality])
+        assert (columns == columns[0]).all()
+        for name, value in zip(PHOTO_COLUMNS, columns[0], strict=True):
+            rows[name].append(value)
+    amplitude, period, statistic, score = (np.array(rows[name]) for name in PHOTO_COLUMNS)
+    assert np.abs(period / [star.period for star in SKY[:150]] - 1).max() < 0.03
+    regular = [i for i, s in enumerate(SKY[:150]) if s.name.startswith("RR") or s.name == "HADS"]
+    ratio = amplitude[regular] / [SKY[i].amplitude for i in regular]
+    assert np.median(ratio) == pytest.approx(1, abs=0.15)
+    assert np.median(statistic[regular]) < 0.1  # regular and bright enough: smooth when folded
+    assert ((score > 0) & (score <= 1)).all()
+    assert len(np.unique(score)) == 150
+
+
+def test_lafler_kinman_is_small_at_the_period_and_one_for_noise() -> None:
+    rng = np.random.default_rng(0)
+    time = rng.uniform(0, 100, 1000)
+    wave = np.sin(2 * np.pi * time / 1.7)
+    assert lafler_kinman(time / 1.7, wave) < 1e-3
+    assert lafler_kinman(time / 1.7, rng.normal(size=1000)) == pytest.approx(1, abs=0.1)
+    # 1, 3, 2 in the order of phase: steps 2, 1, 1 and distances 1, 1, 0, times (3 - 1) / 6
+    assert lafler_kinman(np.array([5.1, 0.9, 3.5]), np.array([1.0, 2, 3])) == pytest.approx(1.0)

@@ -1,0 +1,101 @@
+"""`data.on_error=skip`: samples that cannot be used are left out, counted and listed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shared.data.dataset import WHOLE, Dataset, Raw, SampleTable
+from shared.errors import DataError
+from shared.files import write_json
+
+FILE = "skipped.json"
+_LINES = 5
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was left out and why.
+
+    Attributes:
+        id: Of the sample.
+        modality: The one that could not be used; None: nothing of the sample could be read.
+        reason: The message of the error.
+    """
+
+    id: str
+    modality: str | None
+    reason: str
+
+
+class SkippingDataset(Dataset):
+    """A dataset in which a modality that cannot be read or prepared is absent from its sample.
+
+    Rows, ids and splits stay those of the dataset; a sample of which nothing can be read has no
+    modality. Each is noted once, whoever finds it: the reader, the schema or the preprocessor.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.name, self.version = dataset.name, dataset.version
+        self.synthetic, self.schemas = dataset.synthetic, dataset.schemas
+        self._dataset = dataset
+        self._reasons: dict[tuple[int, str], str] = {}
+
+    def make_table(self) -> SampleTable:
+        return self._dataset.table
+
+    def read(self, index: int) -> Raw:
+        raw, errors = self._dataset.parts(index)
+        for modality, error in errors.items():
+            self.refuse(index, modality, error)
+        return raw
+
+    def refuse(self, index: int, modality: str, error: DataError) -> None:
+        self._reasons.setdefault((int(index) % len(self), modality), str(error))
+
+    def content_fingerprint(self) -> str:
+        return f"{self._dataset.content_fingerprint()}, on_error=skip"
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """In the order of the samples."""
+        return tuple(
+            Skipped(str(self.table.ids[row]), modality or None, reason)
+            for (row, modality), reason in sorted(self._reasons.items())
+        )
+
+    def check_skipped(self, used: Mapping[str, int], n_samples: int) -> None:
+        counts = Counter(modality for _, modality in self._reasons)
+        for modality, good in {WHOLE: n_samples - counts[WHOLE], **used}.items():
+            if counts[modality] > good:
+                first = next(r for (_, m), r in sorted(self._reasons.items()) if m == modality)
+                what = f"no {modality}" if modality else "nothing"
+                raise DataError(
+                    f"{self.name}: {counts[modality]} of {counts[modality] + good} samples have "
+                    f"{what} that can be used, which is too many to skip. The first: {first}"
+                )
+
+
+def skipped_of(dataset: Dataset) -> tuple[Skipped, ...]:
+    """What a dataset has left out so far; nothing where errors are raised."""
+    return dataset.skipped if isinstance(dataset, SkippingDataset) else ()
+
+
+def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:
+    """Lines for people: counts, then the first few reasons; none where nothing was left out."""
+    if not skipped:
+        return []
+    counts = Counter(entry.modality or "whole samples" for entry in skipped)
+    numbers = ", ".join(f"{what} {n}" for what, n in sorted(counts.items()))
+    lines = [f"left out, since they cannot be used (data.on_error=skip): {numbers}"]
+    for entry in skipped[:_LINES]:
+        lines.append(f"  {entry.id}, {entry.modality or 'whole sample'}: {entry.reason}")
+    if len(skipped) > _LINES:
+        lines.append(f"  … and {len(skipped) - _LINES} more")
+    return lines
+
+
+def save_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    """Write a JSON list of id, modality and reason; nothing where nothing was left out."""
+    if skipped:
+        write_json(path, [asdict(entry) for entry in skipped])
