@@ -39,6 +39,7 @@ SHARED = Domain(
         "filip": "shared.objectives.filip:FILIP",
         "mae": "shared.objectives.mae:MAE",
         "masked_fusion": "shared.objectives.masked_fusion:MaskedFusion",
+        "masked_series": "shared.objectives.masked_series:MaskedSeries",
         "multimae": "shared.objectives.multimae:MultiMAE",
         "sigmoid": "shared.objectives.sigmoid:Sigmoid",
         "supcon": "shared.objectives.supcon:SupCon",

@@ -26,6 +26,7 @@ from shared.objectives.base import (
     Term,
 )
 from shared.training.encodings import Encodings, gather_encoded
+from shared.training.init import Start
 
 
 class StepOutput(NamedTuple):
@@ -54,14 +55,21 @@ class StepOutput(NamedTuple):
 class Runner(nn.Module):
     """Model and objectives as one module: what DDP and compile see.
 
-    The forwards of a step, and their order, follow from the requests alone.
+    The forwards of a step, and their order, follow from the requests alone. A module of the model
+    that is frozen as a whole stays in eval mode: its dropout is off and its statistics stand still.
     """
 
     def __init__(
-        self, model: Model, objectives: Mapping[str, Objective], weights: Mapping[str, float]
+        self,
+        model: Model,
+        objectives: Mapping[str, Objective],
+        weights: Mapping[str, float],
+        start: Start | None = None,
     ) -> None:
+        """`start` says where the model's weights come from."""
         super().__init__()
         self.model = model
+        self.start = start or Start()
         for objective in objectives.values():
             objective.bind(model)
         self.objectives = nn.ModuleDict(objectives)
@@ -76,6 +84,14 @@ class Runner(nn.Module):
             "tokens" in r.output or (isinstance(r.modality, tuple) and r.output != "logits")
             for r in requests
         )
+
+    def train(self, mode: bool = True) -> "Runner":
+        super().train(mode)
+        for module in self.model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
 
     def named_objectives(self) -> list[tuple[str, Objective]]:
         """With the name of the term in the config."""
@@ -167,6 +183,14 @@ class Runner(nn.Module):
                 raise ConfigError(
                     f"An objective reads {name}, which the model does not have; it has "
                     f"{', '.join(self.model.modalities)}."
+                )
+            reads_tokens = "tokens" in request.output or (
+                isinstance(request.modality, tuple) and request.output != "logits"
+            )
+            if reads_tokens and not self.model.encoders[name].gives_tokens:
+                raise ConfigError(
+                    f"objective.{term} reads tokens, and the encoder of {name} gives none. Choose "
+                    f"another one as model.modalities.{name}.encoder."
                 )
 
     def _outputs(self) -> dict[str, set[str]]:

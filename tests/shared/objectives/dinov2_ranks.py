@@ -1,7 +1,8 @@
-"""Run by test_dinov2.py in several processes: one step on this rank's part of a batch."""
+"""Run by test_dinov2.py in several processes: a step a case on this rank's part of a batch."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -23,7 +24,14 @@ def main(rank: int, world: int, folder: Path) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world
     )
-    case = torch.load(folder / "input.pt", weights_only=True)
+    cases = torch.load(folder / "input.pt", weights_only=True)
+    results = [step(case, rank, world) for case in cases]
+    torch.save(results, folder / f"{world}.{rank}.pt")
+    dist.destroy_process_group()
+
+
+def step(case: dict[str, Any], rank: int, world: int) -> dict[str, Any]:
+    """Terms, gradients and the state after the step."""
     config = TrainConfig(
         domain="astro",
         data={},
@@ -62,11 +70,7 @@ def main(rank: int, world: int, folder: Path) -> None:
             parameter -= gradients[name]
     runner.after_step(Position(0, 10))
     terms = {name: float(term.mean) for name, term in output.terms.items()}
-    after = objective.state_dict()
-    torch.save(
-        {"terms": terms, "gradients": gradients, "after": after}, folder / f"{world}.{rank}.pt"
-    )
-    dist.destroy_process_group()
+    return {"terms": terms, "gradients": gradients, "after": objective.state_dict()}
 
 
 if __name__ == "__main__":

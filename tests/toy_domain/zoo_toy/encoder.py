@@ -8,6 +8,8 @@ from zoo import Embedding, Encoder
 class ToyMLP(Encoder):
     """Two layers with GELU: `values` (batch, in_channels) → `pooled` (batch, hidden_dim)."""
 
+    gives_tokens = False
+
     def __init__(self, in_channels: int, hidden_dim: int = 32) -> None:
         super().__init__()
         self.dim = hidden_dim
