@@ -1,7 +1,7 @@
 """A model: encoders, heads and preprocessors by modality, saved and loaded as one object."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -11,20 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.devices import Precision, autocast, resolve_device
+from shared import inference
+from shared.devices import Precision
 from shared.encoders.base import Embedding, Encoder, Fusion
 from shared.encoders.heads import Classifier, build_head
-from shared.errors import (
-    ConfigError,
-    DataError,
-    UnknownNameError,
-    WeightsError,
-    suggest,
-)
+from shared.errors import ConfigError, UnknownNameError, WeightsError, suggest
 from shared.files import atomic_path, write_json
 from shared.model_config import ModelConfig, read_model_json
 from shared.preprocess import Preprocessor
-from shared.raw_inputs import as_array
 from shared.registry import Registries
 from shared.schema import Schema
 from shared.weights import load_strictly, read_tensors, tensors_fingerprint, write_tensors
@@ -32,6 +26,8 @@ from shared.weights import load_strictly, read_tensors, tensors_fingerprint, wri
 FORMAT = 1
 Output = Literal["projected", "pooled"]
 OUTPUTS = ("projected", "pooled")
+WHOLE = ("fusion", "classifier")
+"""Parts of a model that belong to no modality."""
 
 
 class Model(nn.Module):
@@ -125,9 +121,7 @@ class Model(nn.Module):
         assert config is not None
         if config.num_classes is None:
             raise ConfigError("model.classifier.num_classes is not set.")
-        projected = config.features == "projected"
-        dims = {m: self.config.embed_dim if projected else e.dim for m, e in self.encoders.items()}
-        return Classifier(dims, config.num_classes, config.fusion)  # type: ignore[arg-type]
+        return Classifier(self.classifier_widths(), config.num_classes, config.fusion)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -175,6 +169,12 @@ class Model(nn.Module):
         """What the classifier reads of each modality."""
         return self.config.classifier.features if self.config.classifier else "projected"
 
+    def classifier_widths(self) -> dict[str, int]:
+        """By modality, the width of what the classifier reads."""
+        projected = self.classifier_features == "projected"
+        dims = {m: encoder.dim for m, encoder in self.encoders.items()}
+        return dict.fromkeys(dims, self.config.embed_dim) if projected else dims  # type: ignore[return-value]
+
     def classify(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Features of every modality, (batch, dim) → logits (batch, num_classes).
 
@@ -200,27 +200,6 @@ class Model(nn.Module):
         text = json.dumps(settings, sort_keys=True).encode()
         tensors = {**self.state_dict(), "": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         return tensors_fingerprint(tensors)
-
-    def _encode_alone(self, modality: str, inputs: dict[str, Tensor]) -> Tensor:
-        """(rows, dim) embedding of one modality, by the fusion where that encodes it."""
-        embedding = self.encode(modality, inputs)
-        if self.fusion is None or not self.fusion.encodes_alone:
-            return embedding.pooled
-        assert embedding.tokens is not None
-        tokens, mask = self.project_tokens(modality, embedding.tokens), embedding.mask
-        if mask is None:
-            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return self.fuse({modality: Embedding(embedding.pooled, tokens, mask)}, {}).pooled
-
-    @torch.inference_mode()
-    def embed_batch(
-        self, modality: str, inputs: dict[str, Tensor], output: Output, precision: Precision
-    ) -> NDArray[np.float32]:
-        """Prepared inputs → (batch, dim) float32 array, on the model's device."""
-        with autocast(self.device, precision):
-            pooled = self._encode_alone(modality, inputs)
-            rows = self.project(modality, pooled) if output == "projected" else pooled
-        return rows.float().cpu().numpy()
 
     def embed(
         self,
@@ -255,46 +234,45 @@ class Model(nn.Module):
             raise ConfigError(f"embed: give at least one of {', '.join(self.modalities)}.")
         if output not in OUTPUTS:
             raise ConfigError(f"output={output!r}. {suggest(output, OUTPUTS)}")
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-        self.to(resolve_device(device))
-        was_training = self.training
-        self.eval()
-        try:
+        with inference.ready(self, device, batch_size):
             embedded = {
-                m: self._embed_raw(m, value, output, batch_size, precision)
+                m: inference.embed(self, m, inference.as_list(value), output, batch_size, precision)
                 for m, value in raw.items()
             }
-        finally:
-            self.train(was_training)
         return embedded if len(raw) > 1 else next(iter(embedded.values()))
 
-    def _embed_raw(
-        self, modality: str, value: Any, output: Output, batch_size: int, precision: Precision
+    def predict(
+        self,
+        *,
+        batch_size: int = 64,
+        device: str = "auto",
+        precision: Precision = "float32",
+        **raw: Any,
     ) -> NDArray[np.float32]:
-        if modality not in self.preprocessors:
-            raise UnknownNameError(
-                f"This model has no modality {modality!r}. {suggest(modality, self.modalities)}"
-            )
-        preprocessor, schema = self.preprocessors[modality], self.schemas[modality]
-        inputs = value if isinstance(value, list | tuple) else [value]
-        if not inputs:
-            raise DataError(f"embed: {modality} is an empty list.")
-        prepared = []
-        for number, item in enumerate(inputs):
-            array = as_array(item, schema, f"input {number}")
-            schema.check(array, f"input {number}")
-            prepared.append(preprocessor.crop(preprocessor(array), None))
-        parts = [
-            self.embed_batch(
-                modality,
-                {k: t.to(self.device) for k, t in preprocessor.collate(chunk).items()},
-                output,
-                precision,
-            )
-            for chunk in _chunks(prepared, batch_size)
-        ]
-        return np.concatenate(parts)
+        """Raw inputs → class probabilities: `model.predict(photometry=[curve, …], spectra=[…])`.
+
+        Args:
+            batch_size: Samples a forward pass.
+            device: `auto`, `cpu`, `cuda`, `mps`, …
+            precision: Of the encoders: `float32`, or `bfloat16` under autocast.
+            **raw: By modality, as in `embed`; one entry a sample, None where it lacks the modality.
+                A modality that is not given is lacking in all. The classifier takes the mean of
+                those that are there, or zeros for those that are not (`config.classifier.fusion`).
+
+        Returns:
+            (n, num_classes) float32, rows sum to 1, columns as in `config.classifier.classes`.
+
+        Raises:
+            ConfigError: The model has no classifier, or nothing is given.
+            UnknownNameError: The model has no such modality.
+            DataError: Lists of different lengths, a sample without any modality, or a wrong input.
+        """
+        inference.require_classifier(self, self.config.name)
+        if not raw:
+            raise ConfigError(f"predict: give at least one of {', '.join(self.modalities)}.")
+        with inference.ready(self, device, batch_size):
+            lists = {m: inference.as_list(value) for m, value in raw.items()}
+            return inference.predict(self, lists, batch_size, precision)
 
     def save(self, folder: Path, card: str) -> None:
         """Write `model.safetensors`, `config.json`, `schema.json` and the card `README.md`.
@@ -347,7 +325,8 @@ class Model(nn.Module):
         if encoders is not None:
             parts = ("encoders", "heads", "token_heads")
             towers = [f"{part}.{m}." for m in chosen for part in parts]
-            prefixes = [*towers, "scalars.", *(["fusion."] if model.fusion else [])]
+            whole = [part for part in WHOLE if getattr(model, part) is not None]
+            prefixes = [*towers, "scalars.", *(f"{part}." for part in whole)]
         path = folder / "model.safetensors"
         load_strictly(model, read_tensors(path, prefixes), str(path))
         return model.eval()
@@ -374,8 +353,9 @@ class Model(nn.Module):
                 )
         states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
         if encoders is not None:
-            # what reads every modality goes when some are left out
-            config["classifier"] = None
+            # what needs every modality goes when some are left out
+            if (config.get("classifier") or {}).get("fusion") == "concat":
+                config["classifier"] = None
             fusion = config.get("fusion")
             if fusion and not registries.encoders.get(fusion["name"]).encodes_alone:
                 config["fusion"] = None
@@ -385,10 +365,6 @@ class Model(nn.Module):
         for modality, state in states.items():
             model.preprocessors[modality].load_state(state)
         return model, chosen
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _build_part(registry: Any, part: Mapping[str, Any], *args: object) -> Any:

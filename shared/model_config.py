@@ -32,6 +32,7 @@ class ClassifierConfig:
 
     Attributes:
         num_classes: Number of classes; None: those of the data it is trained on.
+        classes: Their names in the order of the logits; None: unknown.
         features: What it reads: `projected` (unit norm) or `pooled`.
         fusion: `mean` over the modalities a sample has, or `concat`.
     """
@@ -39,6 +40,7 @@ class ClassifierConfig:
     num_classes: int | None = None
     features: Literal["projected", "pooled"] = "projected"
     fusion: Literal["mean", "concat"] = "mean"
+    classes: list[str] | None = None
 
 
 @dataclass
@@ -68,7 +70,7 @@ class ModelConfig:
 
         Raises:
             ConfigError: A key too many or too few, a value of another type, a part without a name,
-                no modality, or a width below 1.
+                no modality, a width below 1, or class names that are not one a class.
         """
         check_fields(cls, data, "model")
         if data["embed_dim"] < 1:
@@ -87,10 +89,22 @@ class ModelConfig:
         if classifier is not None:
             check_fields(ClassifierConfig, classifier, "model.classifier")
             classifier = ClassifierConfig(**classifier)
+            _check_classes(classifier)
         fusion = data.get("fusion")
         if fusion is not None and not isinstance(fusion.get("name"), str):
             raise ConfigError("model.fusion lacks the name of a registered encoder.")
         return cls(data["name"], data["embed_dim"], modalities, fusion, classifier)
+
+
+def _check_classes(classifier: ClassifierConfig) -> None:
+    names, number = classifier.classes, classifier.num_classes
+    if names is None:
+        return
+    if len(set(names)) != len(names) or number not in (None, len(names)):
+        raise ConfigError(
+            f"model.classifier: classes={names} and num_classes={number}; give every class one "
+            "name of its own."
+        )
 
 
 def read_model_json(folder: Path, name: str) -> dict[str, Any]:

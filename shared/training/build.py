@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +14,11 @@ from shared.objectives.base import Objective
 from shared.registry import Registries
 from shared.schema import Schema
 from shared.settings import check_settings, check_value
-from shared.training.config import InitConfig, TrainConfig
+from shared.training.config import TrainConfig
+from shared.training.init import load_init
 from shared.training.optimization import freeze, parameter_scales
 from shared.training.passes import PASSES, Passes
 from shared.training.runner import Runner
-from shared.weights import load_strictly, read_tensors
-
-WHOLE = ("fusion", "classifier")
-"""Parts of a model that belong to no modality."""
 
 
 def choose_modalities(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -88,14 +84,28 @@ def build_runner(config: TrainConfig, dataset: Dataset, registries: Registries) 
     modalities = choose_modalities(config, dataset)
     node = {**config.model, "modalities": {m: config.model["modalities"][m] for m in modalities}}
     if node.get("classifier") is not None:
-        given = node["classifier"].get("num_classes")
-        if given not in (None, len(dataset.classes)):
-            raise ConfigError(
-                f"model.classifier.num_classes={given}, and {dataset.name} has "
-                f"{len(dataset.classes)} classes. Leave it out."
-            )
-        node["classifier"] = {**node["classifier"], "num_classes": len(dataset.classes)}
+        node["classifier"] = _with_classes(node["classifier"], dataset)
     return assemble(config, node, dataset.schemas, registries)
+
+
+def _with_classes(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """A classifier's config with the classes of the data.
+
+    Raises:
+        ConfigError: The data have none, or others than the config says.
+    """
+    if not dataset.classes:
+        raise ConfigError(
+            f"model.classifier: {dataset.name} has no labels. Set model.classifier=null."
+        )
+    known = {"num_classes": len(dataset.classes), "classes": list(dataset.classes)}
+    for key, value in known.items():
+        if node.get(key) not in (None, value):
+            raise ConfigError(
+                f"model.classifier.{key}={node[key]}, and {dataset.name} has "
+                f"{len(dataset.classes)} classes ({', '.join(dataset.classes)}). Leave it out."
+            )
+    return {**node, **known}
 
 
 def assemble(
@@ -117,8 +127,8 @@ def assemble(
     scalars = merge_scalars(objectives)
     torch.manual_seed(config.seed)
     built = Model.build(parsed, schemas, registries, scalars)
-    load_init(built, config.init)
-    runner = Runner(built, objectives, weights)
+    start = load_init(built, config.init)
+    runner = Runner(built, objectives, weights, start)
     freeze(runner, config.optimizer.frozen)
     # a rule that matches nothing speaks before anything is written
     parameter_scales(runner, config.optimizer)
@@ -141,35 +151,3 @@ def merge_scalars(objectives: Mapping[str, Objective]) -> dict[str, float]:
                     "the same initial_scale, or one of them scale=pair."
                 )
     return scalars
-
-
-def load_init(model: Model, init: InitConfig) -> None:
-    """Start a model, or parts of it, from the weights of another.
-
-    Raises:
-        ConfigError: Parts without weights, or one that the model does not have.
-        WeightsError: The tensors of a part do not fit.
-    """
-    if init.parts == []:
-        raise ConfigError("init.parts is empty: name at least one part, or set it to null.")
-    if init.weights is None:
-        if init.parts is not None:
-            raise ConfigError("init.parts is set and init.weights is not: give a run folder.")
-        return
-    folder = Path(init.weights)
-    path = (folder / "model" if (folder / "model").is_dir() else folder) / "model.safetensors"
-    tensors = read_tensors(path)
-    if init.parts is None:
-        shared = {name: t for name, t in tensors.items() if name in model.state_dict()}
-        load_strictly(model, {**model.state_dict(), **shared}, str(path))
-        if not shared:
-            raise ConfigError(f"init.weights: {path} and the model have no tensor in common.")
-        return
-    modules = dict(model.named_modules())
-    for part in init.parts:
-        if part not in modules:
-            known = [name for name in modules if name.count(".") == 1 or name in WHOLE]
-            raise ConfigError(f"init.parts: the model has no {part!r}. {suggest(part, known)}")
-        prefix = f"{part}."
-        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        load_strictly(modules[part], own, f"{path}, part {part},")

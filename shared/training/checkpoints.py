@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from shared.errors import ConfigError, DataError, WeightsError, suggest
+from shared.errors import ConfigError, DataError, WeightsError, first_line, suggest
 from shared.files import atomic_path
 from shared.training.config import SelectionConfig
 from shared.weights import write_tensors
@@ -45,7 +45,7 @@ def saved_step(path: Path) -> int:
         return int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
     except Exception as error:  # torch raises many kinds on a damaged file
         raise WeightsError(
-            f"{path} is damaged ({type(error).__name__}: {str(error).splitlines()[0]}). The best "
+            f"{path} is damaged ({type(error).__name__}: {first_line(error)}). The best "
             f"weights so far may be in {path.parent}; start the run anew to continue."
         ) from error
 

@@ -36,30 +36,39 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
     ):
         if number < 1:
             raise ConfigError(f"{key}={number} must be at least 1.")
-    ranges = {
-        "seed": config.seed >= 0,
-        "loader.num_workers": config.loader.num_workers >= 0,
-        "optimizer.lr": 0 <= config.optimizer.lr < math.inf,
-        "optimizer.weight_decay": 0 <= config.optimizer.weight_decay < math.inf,
-        "optimizer.betas": _are_betas(config.optimizer.betas),
-        "optimizer.layer_decay": config.optimizer.layer_decay > 0,
-        "schedule.warmup_fraction": 0 <= config.schedule.warmup_fraction <= 1,
-        "schedule.warmup_epochs": (config.schedule.warmup_epochs or 0) >= 0,
-        "schedule.warmup_start": 0 <= (config.schedule.warmup_start or 0) <= 1,
-        "schedule.final_ratio": 0 <= config.schedule.final_ratio <= 1,
-        "schedule.final_weight_decay": (config.schedule.final_weight_decay or 0) >= 0,
-        "schedule.factor": 0 < config.schedule.factor < 1,
-        "schedule.patience": config.schedule.patience >= 0,
-        "selection.patience": config.selection.patience is None or config.selection.patience >= 1,
-        "trainer.gradient_clip_norm": _above(config.trainer.gradient_clip_norm, 0),
-        "trainer.checkpoint_every_n_steps": config.trainer.checkpoint_every_n_steps >= 0,
-    }
-    for key, good in ranges.items():
+    schedule, optimizer = config.schedule, config.optimizer
+    for key, good, allowed in (
+        ("seed", config.seed >= 0, "0 or more"),
+        ("loader.num_workers", config.loader.num_workers >= 0, "0 or more"),
+        ("loader.label_fraction", 0 < config.loader.label_fraction <= 1, "above 0, at most 1"),
+        ("optimizer.lr", 0 <= optimizer.lr < math.inf, "0 or more, finite"),
+        ("optimizer.weight_decay", 0 <= optimizer.weight_decay < math.inf, "0 or more, finite"),
+        ("optimizer.betas", _are_betas(optimizer.betas), "two numbers from 0 to below 1"),
+        ("optimizer.layer_decay", optimizer.layer_decay > 0, "above 0"),
+        ("schedule.warmup_fraction", 0 <= schedule.warmup_fraction <= 1, "from 0 to 1"),
+        ("schedule.warmup_epochs", (schedule.warmup_epochs or 0) >= 0, "0 or more"),
+        ("schedule.warmup_start", 0 <= (schedule.warmup_start or 0) <= 1, "from 0 to 1"),
+        ("schedule.final_ratio", 0 <= schedule.final_ratio <= 1, "from 0 to 1"),
+        ("schedule.final_weight_decay", (schedule.final_weight_decay or 0) >= 0, "0 or more"),
+        ("schedule.factor", 0 < schedule.factor < 1, "between 0 and 1"),
+        ("schedule.patience", schedule.patience >= 0, "0 or more"),
+        ("selection.patience", _above(config.selection.patience, 0), "1 or more, or null"),
+        (
+            "trainer.gradient_clip_norm",
+            _above(config.trainer.gradient_clip_norm, 0),
+            "above 0, or null",
+        ),
+        (
+            "trainer.checkpoint_every_n_steps",
+            config.trainer.checkpoint_every_n_steps >= 0,
+            "0 or more",
+        ),
+    ):
         if not good:
             given: Any = config
             for part in key.split("."):
                 given = getattr(given, part)
-            raise ConfigError(f"{key}={given} is out of range.")
+            raise ConfigError(f"{key}={given} has to be {allowed}.")
     if (config.schedule.warmup_epochs or 0) > config.trainer.max_epochs:
         raise ConfigError(
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than the run of "

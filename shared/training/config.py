@@ -16,11 +16,14 @@ class LoaderConfig:
         batch_size: Samples a step over all ranks together.
         num_workers: Processes that prepare samples; the numbers do not depend on it.
         in_memory: Prepare every sample once and keep it; false for data larger than memory.
+        label_fraction: Share of the labelled samples of the training and validation splits that is
+            used; large classes lose first, see `shared/data/subsample.py`.
     """
 
     batch_size: int = 128
     num_workers: int = 0
     in_memory: bool = True
+    label_fraction: float = 1.0
 
 
 @dataclass
@@ -37,7 +40,8 @@ class OptimizerConfig:
             layers (BEiT, arXiv:2106.08254); 1: the same rate everywhere.
         rules: Parameters with a rate or a decay of their own; see `ParameterRule`. Where several
             match, their scales multiply.
-        frozen: Patterns of parameters that are not trained.
+        frozen: Patterns of parameters that are not trained; a module frozen as a whole is in eval
+            mode, without dropout.
     """
 
     name: str = "adamw"
@@ -157,9 +161,9 @@ class InitConfig:
     """Where a run's weights start.
 
     Attributes:
-        weights: A run or model folder; null: at random.
+        weights: A run or model folder, or the name of a published model; null: at random.
         parts: Names such as `encoders.image` that are taken from it; null: all it shares with the
-            model.
+            model. With an encoder come the statistics of its preprocessing.
     """
 
     weights: str | None = None

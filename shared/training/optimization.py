@@ -58,6 +58,7 @@ def freeze(runner: nn.Module, patterns: list[str]) -> None:
     for name, parameter in runner.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)
+    runner.train(runner.training)
 
 
 def parameter_scales(runner: Runner, config: OptimizerConfig) -> dict[str, Scales]:

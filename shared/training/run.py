@@ -1,9 +1,12 @@
 """One training run, from config to model folder."""
 
+import json
 import os
 import platform
 import shlex
+import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -19,7 +23,10 @@ from shared.cards import render_card
 from shared.data.build import build_dataset
 from shared.data.dataset import Dataset
 from shared.data.prepared import PreparedDataset, Progress
-from shared.errors import DataError
+from shared.data.skipping import FILE as SKIPPED_FILE
+from shared.data.skipping import describe_skipped, save_skipped, skipped_of
+from shared.data.subsample import subsample
+from shared.errors import ConfigError, DataError, WeightsError
 from shared.files import atomic_path, write_json
 from shared.model import Model
 from shared.registry import Registries
@@ -33,6 +40,9 @@ from shared.training.progress import TrainingProgress
 from shared.training.runner import Runner
 from shared.training.trainer import Loaders, build_trainer
 from shared.weights import load_strictly, read_tensors
+
+STATISTICS = "preprocessing.json"
+"""In a run folder: what the preprocessing learned, by modality."""
 
 
 @dataclass(frozen=True)
@@ -103,17 +113,17 @@ def train(
     # the checkpoint of a resumed run holds its weights
     start = replace(config, init=InitConfig()) if resume else config
     runner = build_runner(start, dataset, registries)
-    splits = {split: dataset.indices(split) for split in ("train", "val", "test")}
-    for split in ("train", "val"):
-        if len(splits[split]) == 0:
-            raise DataError(f"{dataset.name} has no sample in the {split} split.")
+    splits = choose_rows(dataset, config)
     data = PreparedDataset(
         dataset, runner.model.preprocessors, config.seed, config.loader.in_memory
     )
-    _announce(config, dataset, runner, console)
-    data.fit_preprocessors(splits["train"].tolist(), progress)
+    _announce(config, dataset, runner, splits, console)
+    kept = _read_statistics(folder, runner.model) if resume else runner.start.statistics
+    data.fit_preprocessors(splits["train"].tolist(), progress, kept)
     # a sample that cannot be read speaks now, also one that is only judged at the end
     data.load(sorted(np.concatenate(list(splits.values())).tolist()), progress)
+    for line in describe_skipped(skipped_of(dataset)):
+        console.print(line, highlight=False, markup=False)
 
     loaders = Loaders(config, data, splits)
     guard = {
@@ -149,6 +159,11 @@ def train(
     except SystemExit as error:
         # what Lightning makes of Ctrl-C
         raise Interrupted(folder, checkpoints.last.exists()) from error
+    except ConfigError:
+        # a setting that shows itself wrong only in training, such as selection.monitor
+        if main and not resume and not checkpoints.best.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if checkpoints.best.exists():
         best = read_tensors(checkpoints.best)
         load_strictly(runner.published, best, str(checkpoints.best))
@@ -160,12 +175,41 @@ def train(
     return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
 
 
-def _announce(config: TrainConfig, dataset: Dataset, runner: Runner, console: Console) -> None:
+def choose_rows(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.int64]]:
+    """Rows of every split; of train and val those that `loader.label_fraction` leaves. The test
+    split is never reduced, so that scores at different fractions are of the same rows (AstroM3's
+    published subsets reduce it, too).
+
+    Raises:
+        DataError: No sample to train or to validate on.
+    """
+    splits = {split: dataset.indices(split) for split in ("train", "val", "test")}
+    for split in ("train", "val"):
+        rows = splits[split]
+        if len(rows) == 0:
+            raise DataError(f"{dataset.name} has no sample in the {split} split.")
+        if config.loader.label_fraction < 1:
+            kept = subsample(dataset.labels[rows], config.loader.label_fraction, config.seed)
+            splits[split] = rows[kept]
+    return splits
+
+
+def _announce(
+    config: TrainConfig,
+    dataset: Dataset,
+    runner: Runner,
+    splits: Mapping[str, NDArray[np.int64]],
+    console: Console,
+) -> None:
     model = runner.model
     kind = "synthetic data" if dataset.synthetic else "data"
     console.print(f"{kind} [bold]{dataset.title}[/]: {len(dataset)} samples", highlight=False)
-    counts = ", ".join(f"{s} {len(dataset.indices(s))}" for s in ("train", "val", "test"))
+    counts = ", ".join(f"{split} {len(rows)}" for split, rows in splits.items())
     console.print(f"splits: {counts}; fingerprint {dataset.fingerprint}", highlight=False)
+    if (fraction := config.loader.label_fraction) < 1:
+        console.print(
+            f"labels: {fraction:.3g} of train and val, large classes cut", highlight=False
+        )
     parameters = sum(p.numel() for p in model.parameters())
     console.print(
         f"model [bold]{config.model['name']}[/]: {', '.join(model.modalities)}; "
@@ -174,14 +218,38 @@ def _announce(config: TrainConfig, dataset: Dataset, runner: Runner, console: Co
     )
     left_out = [m for m in config.model["modalities"] if m not in model.modalities]
     if left_out:
-        console.print(f"not trained, since the data lack them: {', '.join(left_out)}")
+        why = "since the data lack them" if config.modalities is None else "by modalities=…"
+        console.print(f"not trained, {why}: {', '.join(left_out)}", highlight=False)
     if runner.untrained:
         parts = ", ".join(runner.untrained)
         console.print(f"not trained, since no objective reads them: {parts}", highlight=False)
+    for line in runner.start.lines():
+        console.print(line, highlight=False)
+
+
+def _read_statistics(folder: Path, model: Model) -> tuple[str, ...]:
+    """Give the preprocessing of a resumed run what it had learned.
+
+    Returns:
+        The modalities that have it.
+    """
+    path = folder / STATISTICS
+    try:
+        states = json.loads(path.read_text(encoding="utf-8"))
+        for modality, preprocessor in model.preprocessors.items():
+            preprocessor.load_state(states[modality])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} is missing or damaged ({type(error).__name__}: {error}), so the run cannot be "
+            "continued exactly. Start it anew."
+        ) from error
+    return model.modalities
 
 
 def _record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:
     """Write what it takes to make the run again."""
+    write_json(folder / STATISTICS, {m: p.state() for m, p in model.preprocessors.items()})
+    save_skipped(folder / SKIPPED_FILE, skipped_of(dataset))
     with atomic_path(folder / "config.yaml") as temporary:
         OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
     write_json(

@@ -29,6 +29,8 @@ TINY = [
     "trainer.log_every_n_steps=1",
     "trainer.checkpoint_every_n_steps=1",
 ]
+QUICK = [*TINY, "evaluator=null"]
+"""Without scores and pictures, which take longer than the training."""
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,17 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert "val/contrastive/in_batch_accuracy" in names
     assert list((run / "tensorboard").glob("events*"))
     results = json.loads((run / "results.json").read_text())["results"]
-    assert {r["protocol"] for r in results} == {"linear_probe", "nearest_centroid", "retrieval"}
+    assert {r["protocol"] for r in results} == {
+        "linear_probe",
+        "nearest_centroid",
+        "nearest_neighbour",
+        "retrieval",
+    }
     assert all(r["synthetic"] for r in results)
     assert {p.suffix for p in (run / "pictures").iterdir()} == {".png"}
+    drawn = {p.stem for p in (run / "pictures").iterdir()}
+    assert {"thumbnails_map", "similarity_photometry", "outliers_spectra"} <= drawn
+    assert (run / "outliers.csv").read_text().startswith("id,label,candidate,distance_photometry")
     model = zoo.load(str(run))
     assert model.modalities == ("photometry", "spectra", "metadata")
     card = (run / "model" / "README.md").read_text()
@@ -65,7 +75,7 @@ def test_what_a_run_leaves(run: Path) -> None:
 
 
 def test_the_same_command_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
-    settings = [*TINY, "trainer.checkpoint_every_n_steps=0", "loader.num_workers=1"]
+    settings = [*QUICK, "trainer.checkpoint_every_n_steps=0", "loader.num_workers=1"]
     assert main(["train", *settings, f"run_folder={tmp_path / 'again'}"]) == 0
     assert metrics(tmp_path / "again") == metrics(run)
     for name in ("model/model.safetensors", "checkpoints/best.safetensors"):
@@ -77,7 +87,7 @@ def test_the_same_command_gives_the_same_numbers(run: Path, tmp_path: Path) -> N
 def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps: int) -> None:
     """Killed at whatever moment the log shows `steps` steps: inside an epoch, around its end."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, f"run_folder={folder}"]
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *QUICK, f"run_folder={folder}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -108,7 +118,7 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, steps:
 def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "early"
     settings = ["optimizer.lr=0.0", "selection.patience=1", "trainer.max_epochs=6"]
-    assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 0
+    assert main(["train", *QUICK, *settings, f"run_folder={folder}"]) == 0
     before = metrics(folder)
     assert len({row[0] for row in before if row[1] == "val/loss"}) == 2
     assert main(["train", f"resume={folder}"]) == 0
@@ -175,10 +185,10 @@ def test_early_stopping_and_other_settings(
 ) -> None:
     """No learning, so nothing improves: it stops after `patience` epochs and keeps the first."""
     folder = tmp_path / "run"
-    settings = ["optimizer.lr=0", "selection.patience=1", "optimizer.name=adam", "evaluator=null",
+    settings = ["optimizer.lr=0", "selection.patience=1", "optimizer.name=adam",
                 "schedule.name=constant", "trainer.max_epochs=9", "trainer.precision=bfloat16",
                 "objective=[astrom3]", "modalities=[spectra,metadata,photometry]"]  # fmt: skip
-    assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 0
+    assert main(["train", *QUICK, *settings, f"run_folder={folder}"]) == 0
     epochs = {row[0] for row in metrics(folder)[1:] if row[1] == "val/loss"}
     assert len(epochs) == 2
     assert not (folder / "results.json").exists()
@@ -187,6 +197,7 @@ def test_early_stopping_and_other_settings(
     settings = ["selection.monitor=val/lss", "run_folder=" + str(tmp_path / "wrong")]
     assert main(["train", *TINY, *settings]) == 2
     assert "val/lss" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_eval_and_embed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -221,8 +232,8 @@ def test_eval_and_embed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
     """DDP on two gloo processes: the same batches, gathered losses, averaged gradients."""
     folder = tmp_path / "ddp"
-    command = [sys.executable, "-m", "zoo.cli.main", "train", *TINY, "trainer=ddp"]
-    settings = ["trainer.max_epochs=3", f"run_folder={folder}", "evaluator=null"]
+    command = [sys.executable, "-m", "zoo.cli.main", "train", *QUICK, "trainer=ddp"]
+    settings = ["trainer.max_epochs=3", f"run_folder={folder}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, *settings], env=environment, capture_output=True, text=True, timeout=300
@@ -235,7 +246,7 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
     )
     # a last batch of validation with a single sample: one rank has none
     held_out = len(zoo.dataset("simulated_variable_stars", n_stars=90).indices("val"))
-    settings = [f"loader.batch_size={held_out - 1}", "evaluator=null"]
+    settings = [f"loader.batch_size={held_out - 1}"]
     settings += ["trainer.max_epochs=1", f"run_folder={tmp_path / 'small'}"]
     done = subprocess.run([*command, *settings], env=environment, timeout=300, check=False)
     assert done.returncode == 0

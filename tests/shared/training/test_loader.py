@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from domains.astro.datasets.simulated import SimulatedVariableStars
-from domains.astro.preprocess import LightCurve, MetadataTable
+from domains.astro.preprocess.light_curve import LightCurve
+from domains.astro.preprocess.metadata import MetadataTable
 from shared.data.prepared import PreparedDataset
 from shared.training.loader import CountedLoader
 
