@@ -1,20 +1,23 @@
 """A name that `zoo.load` knows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """Where published weights lie.
+    """Where published files lie.
 
     Attributes:
         repo: `owner/name` on the Hugging Face hub.
         revision: Commit; the newest when empty.
+        file: One file of a dataset repository; empty: a model's weights and config.
     """
 
     repo: str
     revision: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,34 @@ class ModelEntry:
 
     Attributes:
         variants: Variant → file of the Hydra group `model`; the first is the default.
-        dataset: Registered dataset whose schemas say what inputs it takes; its constructor needs
-            no argument.
-        train: Command that makes weights, for the message when there are none.
-        hub: Variant → published weights in this project's format; variants without are trained.
+        dataset: Registered dataset whose schemas say what inputs it takes, alone or with its
+            settings (`{"name": …, …}`); it needs no files.
+        train: Command that makes weights, for the message when there are none: of every variant,
+            which `model=FILE` is appended to, or variant → whole command.
+        hub: Variant → published weights in this project's format.
+        upstream: Variant → published weights in the format of the authors, which `importer` reads.
+        statistics: Variant → what the preprocessing of the authors' weights learned.
+        importer: `module:attribute` of a function that makes a `Model` of the authors' files:
+            `(path, registries, *, variant, statistics, classes)`, where `path` is a file or folder,
+            `variant` may be None (by content; the model's name then says which), `statistics` is a
+            path or None and `classes` the names in the order of the logits, or None.
     """
 
     variants: Mapping[str, str]
-    dataset: str
-    train: str
+    dataset: str | Mapping[str, Any]
+    train: str | Mapping[str, str]
     hub: Mapping[str, HubSource]
+    upstream: Mapping[str, HubSource] = field(default_factory=dict)
+    statistics: Mapping[str, HubSource] = field(default_factory=dict)
+    importer: str = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """`dataset` as the node of a config."""
+        return {"name": self.dataset} if isinstance(self.dataset, str) else dict(self.dataset)
+
+    def train_command(self, variant: str) -> str:
+        """What makes weights of a variant."""
+        if isinstance(self.train, str):
+            return f"{self.train} model={self.variants[variant]}"
+        return self.train[variant]

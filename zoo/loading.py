@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import UnknownNameError, WeightsError, suggest
+from shared.errors import UnknownNameError, WeightsError, first_line, suggest
 from shared.model_config import ModelConfig
 from shared.model_entry import ModelEntry
 from zoo.config import load_group
-from zoo.paths import offline, zoo_home
+from zoo.importing import fetch_upstream
+from zoo.paths import cache_folder, offline
 from zoo.plugins import check_usable, plugins
 
 if TYPE_CHECKING:
@@ -52,10 +53,16 @@ def load(
         return _load_folder(model_folder(Path(name).expanduser()), encoders)
     entry, variant = find_model(name)
     if weights == "random":
-        return _random(entry, variant, encoders, seed)
-    folder = model_folder(Path(weights)) if weights else _fetch(name, entry, variant)
+        return _random(name.partition(":")[0], entry, variant, encoders, seed)
+    family = name.partition(":")[0]
+    folder = model_folder(Path(weights)) if weights else fetch_weights(family, entry, variant)
+    if entry.importer and not (folder / "schema.json").is_file():
+        raise WeightsError(
+            f"{folder} is no model folder of the zoo. If it holds the authors' weights, import "
+            f"them first: zoo import {family}:{variant} {folder}."
+        )
     model = _load_folder(folder, encoders)
-    expected = ModelConfig.from_dict(load_group("model", entry.variants[variant])).name
+    expected = f"{family}:{variant}"
     if model.config.name != expected:
         raise WeightsError(
             f"{folder} holds {model.config.name!r}, not {expected!r}. Load it by its path, or ask "
@@ -103,14 +110,18 @@ def _load_folder(folder: Path, encoders: Sequence[str] | None) -> "Model":
     return Model.load(folder, plugins().registries, encoders)
 
 
-def _random(entry: ModelEntry, variant: str, encoders: Sequence[str] | None, seed: int) -> "Model":
+def _random(
+    family: str, entry: ModelEntry, variant: str, encoders: Sequence[str] | None, seed: int
+) -> "Model":
     import torch
 
+    from shared.data.build import build_dataset
     from shared.data.prepared import PreparedDataset
     from shared.model import Model
 
     registries = plugins().registries
-    config = ModelConfig.from_dict(load_group("model", entry.variants[variant]))
+    node = load_group("model", entry.variants[variant])
+    config = ModelConfig.from_dict({**node, "name": f"{family}:{variant}"})
     if encoders is not None:
         for modality in encoders:
             if modality not in config.modalities:
@@ -118,8 +129,13 @@ def _random(entry: ModelEntry, variant: str, encoders: Sequence[str] | None, see
                     f"{config.name} has no modality {modality!r}. "
                     f"{suggest(modality, config.modalities)}"
                 )
-        config = replace(config, modalities={m: config.modalities[m] for m in encoders})
-    samples = registries.datasets.get(entry.dataset)()
+        # what reads every modality goes when some are left out
+        chosen = {m: config.modalities[m] for m in encoders}
+        config = replace(config, modalities=chosen, classifier=None)
+    samples = build_dataset(entry.data, registries)
+    if config.classifier is not None and config.classifier.num_classes is None:
+        classes = list(samples.classes)
+        config.classifier = replace(config.classifier, num_classes=len(classes), classes=classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Model.build(config, samples.schemas, registries)
@@ -129,14 +145,19 @@ def _random(entry: ModelEntry, variant: str, encoders: Sequence[str] | None, see
     return model.eval()
 
 
-def _fetch(name: str, entry: ModelEntry, variant: str) -> Path:
-    """The folder of published weights: from the cache, else from the hub into the cache."""
-    family = name.partition(":")[0]
-    folder = zoo_home() / "weights" / family / variant
+def fetch_weights(family: str, entry: ModelEntry, variant: str) -> Path:
+    """The folder of published weights: from the cache, else from the hub into the cache.
+
+    Raises:
+        WeightsError: There are none to be had; the message says what to do.
+    """
+    folder = cache_folder(family, variant)
     if (folder / "config.json").is_file():
         return folder
+    if variant in entry.upstream and variant not in entry.hub:
+        return fetch_upstream(entry, family, variant)
     train = (
-        f"Train one: {entry.train} model={entry.variants[variant]}, then "
+        f"Train one: {entry.train_command(variant)}, then "
         "zoo.load('runs/…/model'); or ask for fresh weights by weights='random'."
     )
     if variant not in entry.hub:
@@ -160,7 +181,7 @@ def _fetch(name: str, entry: ModelEntry, variant: str) -> Path:
         )
     except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
         raise WeightsError(
-            f"{source.repo} could not be fetched ({type(error).__name__}: {error}). Put its files "
-            f"into {folder}. {train}"
+            f"{source.repo} could not be fetched ({type(error).__name__}: {first_line(error)}). "
+            f"Put its files into {folder}. {train}"
         ) from error
     return folder

@@ -28,6 +28,11 @@ def zoo_home() -> Path:
     return user_cache_path("zoo")
 
 
+def cache_folder(family: str, variant: str) -> Path:
+    """Where the weights of a named model lie on this machine."""
+    return zoo_home() / "weights" / family / variant
+
+
 def offline() -> bool:
     """Whether `ZOO_OFFLINE` forbids the network."""
     return os.environ.get("ZOO_OFFLINE", "") not in ("", "0")

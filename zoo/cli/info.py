@@ -49,9 +49,15 @@ def _show_named(name: str) -> None:
     from zoo.catalog import card_path
     from zoo.config import load_group
     from zoo.loading import find_model
+    from zoo.paths import cache_folder
 
     entry, variant = find_model(name)
-    card = card_path(name.partition(":")[0])
+    family = name.partition(":")[0]
+    cached = cache_folder(family, variant)
+    if (cached / "config.json").is_file():
+        _show_folder(str(cached))
+        return
+    card = card_path(family)
     text = card.read_text(encoding="utf-8") if card else "This model has no card.\n"
     _print(text, load_group("model", entry.variants[variant]))
 
