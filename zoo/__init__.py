@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shared.errors import ZooError as ZooError
     from shared.evaluation.embedding_set import EmbeddingSet as EmbeddingSet
     from shared.evaluation.evaluator import Evaluator as Evaluator
+    from shared.evaluation.similarity import similar as similar
     from shared.model import Model as Model
     from shared.model_entry import HubSource as HubSource
     from shared.model_entry import ModelEntry as ModelEntry
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from shared.objectives.base import Request as Request
     from shared.objectives.base import Tensors as Tensors
     from shared.objectives.base import Term as Term
+    from shared.prediction import Predictions as Predictions
     from shared.preprocess import Prepared as Prepared
     from shared.preprocess import Preprocessor as Preprocessor
     from shared.schema import Adapter as Adapter
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from zoo.api import dataset as dataset
     from zoo.api import embed as embed
     from zoo.api import evaluate as evaluate
+    from zoo.api import predict as predict
     from zoo.api import train as train
     from zoo.catalog import list_models as list_models
     from zoo.loading import load as load
@@ -79,6 +82,8 @@ _HOMES = {
     "ModelEntry": "shared.model_entry",
     "Objective": "shared.objectives.base",
     "Position": "shared.objectives.base",
+    "predict": "zoo.api",
+    "Predictions": "shared.prediction",
     "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
     "Raw": "shared.data.dataset",
@@ -86,6 +91,7 @@ _HOMES = {
     "SampleTable": "shared.data.dataset",
     "Schema": "shared.schema",
     "SchemaError": "shared.errors",
+    "similar": "shared.evaluation.similarity",
     "Tensors": "shared.objectives.base",
     "Term": "shared.objectives.base",
     "train": "zoo.api",

@@ -1,9 +1,9 @@
-"""The verbs of the command line as functions: train, embed, evaluate."""
+"""The verbs of the command line as functions: train, embed, predict, evaluate."""
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from shared.data.dataset import Dataset
 from shared.errors import ConfigError
 from shared.training.config import TrainConfig
 from zoo.config import compose_config, load_yaml, typed
-from zoo.loading import find_model, is_path, load
-from zoo.options import EmbedConfig, EvalConfig
+from zoo.loading import fetch_weights, find_model, is_path, load
+from zoo.options import EmbedConfig, EvalConfig, PredictConfig
 from zoo.paths import offline, zoo_home
 from zoo.plugins import check_usable, plugins
 from zoo.progress import console, rows_progress
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.evaluation.extract import Embedder
     from shared.evaluation.run import Evaluation
     from shared.model import Model
+    from shared.prediction import Predictions
     from shared.training.run import TrainedRun
 
 RUN_FOLDER_VARIABLE = "ZOO_RUN_FOLDER"
@@ -62,8 +63,18 @@ def train_config(overrides: Sequence[str]) -> TrainConfig:
         # the run is evaluated and resumed from other folders too
         config.data["root"] = str(Path(root).expanduser().absolute())
     if config.init.weights is not None:
-        config.init.weights = str(Path(config.init.weights).expanduser().absolute())
+        config.init.weights = str(_initial_folder(config.init.weights))
     return config
+
+
+def _initial_folder(name: str) -> Path:
+    """The folder that a path or the name of a published model stands for."""
+    path = Path(name).expanduser()
+    if is_path(name) or path.exists():
+        # the run is resumed from other folders too
+        return path.absolute()
+    entry, variant = find_model(name)
+    return fetch_weights(name.partition(":")[0], entry, variant)
 
 
 def run_training(config: TrainConfig, overrides: Sequence[str]) -> "TrainedRun":
@@ -103,11 +114,13 @@ def new_folder(chosen: str | None, name: str) -> Path:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a model name stands for, and what is known from the run that made it."""
+    """What a model name stands for, and what is known from the run that made it; `model` where it
+    is one of ours."""
 
     embedder: "Embedder"
     domain: str | None
     data: Mapping[str, Any] | None
+    model: "Model | None" = None
 
 
 def embed(
@@ -132,7 +145,55 @@ def embed(
     name = model if isinstance(model, str) else "model"
     config = typed(EmbedConfig, {"model": name, **options})
     source = _open(model, config)
-    return _extract(source, _resolve_data(data, source), config)
+    return _extract(source, _resolve_data(data, source.data, source.embedder.name), config)
+
+
+def predict(
+    model: "str | Path | Model",
+    data: str | Mapping[str, Any] | Dataset | None = None,
+    **options: Any,
+) -> "Predictions":
+    """Classes of a whole dataset by a model with a classifier.
+
+    Args:
+        model: What `zoo.load` takes, or a loaded model.
+        data: As in `embed`.
+        **options: See `zoo.options.PredictConfig`.
+
+    Returns:
+        Ids, probabilities, labels, splits and presence as arrays; `.save(path)` writes a table.
+
+    Raises:
+        ZooError: In anything the arguments name, or no classifier.
+    """
+    from shared.inference import require_classifier
+    from shared.model import Model
+    from shared.prediction import predict_dataset
+
+    if "out" in options:
+        raise ConfigError("zoo.predict returns the predictions: save them by .save(path).")
+    name = model.config.name if isinstance(model, Model) else str(model)
+    config = typed(PredictConfig, {"model": name, **options})
+    if isinstance(model, Model):
+        if config.weights is not None:
+            raise ConfigError("weights=… goes with a name: an object has its weights.")
+        loaded, known = model, None
+    else:
+        path = model if isinstance(model, Path) or is_path(model) else None
+        loaded = load(model, weights=config.weights)
+        known = _run_behind(Path(path)).get("data") if path else find_model(name)[0].data
+    require_classifier(loaded, name)
+    return predict_dataset(
+        loaded,
+        _resolve_data(data, known, name),
+        name,
+        split=config.split,
+        modalities=config.modalities,
+        batch_size=config.batch_size,
+        device=config.device,
+        precision=config.precision,  # type: ignore[arg-type]
+        progress=rows_progress,
+    )
 
 
 def evaluate(
@@ -153,14 +214,21 @@ def evaluate(
     Raises:
         ZooError: In anything the arguments name.
     """
-    from shared.evaluation.embedding_set import EmbeddingSet
+    from shared.evaluation.classifier import NAME as CLASSIFIER
+    from shared.evaluation.classifier import classify_subsets
+    from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
+    from shared.evaluation.evaluator import Drawing
     from shared.evaluation.extract import simple_features
+    from shared.evaluation.projection import check_projection
     from shared.evaluation.run import evaluate_arrays
 
     for option in ("model", "data", "embeddings"):
         if option in options:
             raise ConfigError(f"{option} is the first or second argument of zoo.evaluate.")
     config = typed(EvalConfig, options)
+    check_projection(config.map)
+    protocols: Sequence[str] | None = config.protocols
+    samples = classified = None
     if isinstance(model, EmbeddingSet):
         for option in ("weights", "output", "device", "precision"):
             if option in options:
@@ -169,19 +237,34 @@ def evaluate(
         embeddings, simple = model.select(config.modalities), None
     else:
         source = _open(model, config)
-        samples = _resolve_data(data, source)
+        samples = _resolve_data(data, source.data, source.embedder.name)
         evaluator = _evaluator(config.evaluator, source.domain)
         embeddings = _extract(source, samples, config)
         simple = simple_features(evaluator, samples, embeddings.modalities, rows_progress)
+        if source.model is not None and source.model.classifier is not None:
+            protocols = protocols or (CLASSIFIER, *evaluator.protocols)
+            if CLASSIFIER in protocols:
+                classified = classify_subsets(
+                    source.model,
+                    samples,
+                    embeddings.modalities,
+                    split=SPLIT,
+                    batch_size=config.batch_size,
+                    device=config.device,
+                    precision=config.precision,  # type: ignore[arg-type]
+                    progress=rows_progress,
+                )
     with console().status("judging") as status:
-        return evaluate_arrays(
+        evaluation = evaluate_arrays(
             embeddings,
-            protocols=config.protocols or evaluator.protocols,
+            protocols=protocols or evaluator.protocols,
             simple_features=simple,
+            classified=classified,
             seed=config.seed,
             n_resamples=config.n_resamples,
             progress=lambda what, done, total: status.update(f"{what} ({done} of {total})"),
         )
+    return replace(evaluation, drawing=Drawing(config.map, samples, evaluator.thumbnails))
 
 
 def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
@@ -194,7 +277,7 @@ def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
         raise ConfigError("weights=… goes with a name: an object has its weights.")
     if isinstance(model, Model):
         domain = _domain_of(model)
-        return _Source(ZooEmbedder(model, model.config.name, *options), domain, None)
+        return _Source(ZooEmbedder(model, model.config.name, *options), domain, None, model)
     if isinstance(model, Path):
         model = f"{model}/"
     from shared.evaluation.foreign import callable_embedder, foreign_embedder, is_foreign
@@ -216,10 +299,10 @@ def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
     embedder = ZooEmbedder(loaded, model, *options)
     if is_path(model):
         run = _run_behind(Path(model))
-        return _Source(embedder, run.get("domain"), run.get("data"))
+        return _Source(embedder, run.get("domain"), run.get("data"), loaded)
     entry, _ = find_model(model)
     domain = plugins().registries.models.entry(model.partition(":")[0]).domain
-    return _Source(embedder, domain, {"name": entry.dataset})
+    return _Source(embedder, domain, entry.data, loaded)
 
 
 def _domain_of(model: "Model") -> str:
@@ -236,18 +319,19 @@ def _run_behind(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _resolve_data(data: Any, source: _Source) -> Dataset:
+def _resolve_data(data: Any, known: Mapping[str, Any] | None, name: str) -> Dataset:
+    """The data asked for, else those known from the run behind the model of that name."""
     if isinstance(data, Dataset):
         return data
     if isinstance(data, str):
         data = {"name": data}
     if not data:
-        if not source.data:
+        if not known:
             raise ConfigError(
-                f"{source.embedder.name} comes without data: choose some by data=NAME "
-                "data.root=PATH (`zoo list datasets`)."
+                f"{name} comes without data: choose some by data=NAME data.root=PATH "
+                "(`zoo list datasets`)."
             )
-        data = source.data
+        data = known
     return build_dataset(data, plugins().registries)
 
 

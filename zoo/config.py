@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shared.data.build import COMMON_SETTINGS
-from shared.errors import ConfigError, PluginError, suggest
+from shared.errors import ConfigError, PluginError, first_line, suggest
 from shared.settings import check_value
 from zoo.paths import data_folder
 from zoo.plugins import check_usable, plugins
@@ -74,7 +74,8 @@ def _set_value(verb: str, node: DictConfig, override: Override) -> None:
         raise ConfigError(f"{override.input_line}: keys cannot be removed; set {key}=null.")
     known = dict(_flatten(cast(dict[str, Any], OmegaConf.to_container(node))))
     parent = key.rpartition(".")[0]
-    if key not in known and not override.is_add() and known.get(parent) != {}:
+    is_open = parent == "data.adapters" or known.get(parent) == {}
+    if key not in known and not override.is_add() and not is_open:
         raise ConfigError(f"There is no key {key!r}. {_hint(verb, key, known)}")
     section = known.get(key)
     if isinstance(section, dict) and "name" in section and not isinstance(override.value(), dict):
@@ -85,7 +86,7 @@ def _set_value(verb: str, node: DictConfig, override: Override) -> None:
     try:
         OmegaConf.update(node, key, override.value(), merge=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{override.input_line}: {_first_line(error)}.") from error
+        raise ConfigError(f"{override.input_line}: {first_line(error)}.") from error
 
 
 def _hint(verb: str, key: str, known: Mapping[str, object]) -> str:
@@ -121,7 +122,7 @@ def typed(schema: type[T], data: dict[str, Any]) -> T:
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or getattr(error, "key", None))
-        text = _first_line(error)
+        text = first_line(error)
         hint = ""
         if "not in" in text:
             parent = key.rpartition(".")[0]
@@ -181,7 +182,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"There is no {path}: {path.parent} is no run folder.") from None
     except Exception as error:  # YAML's parser raises many kinds
-        raise ConfigError(f"{path} is damaged: {_first_line(error)}.") from error
+        raise ConfigError(f"{path} is damaged: {first_line(error)}.") from error
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{path} is damaged: it holds no mapping.")
     _refuse_interpolations(node)
@@ -211,7 +212,7 @@ def _parse(overrides: Sequence[str], sweep: bool = False) -> list[Override]:
                 parsed.append(parser.parse_override(_as_text(text, sweep)))
             except HydraException:
                 raise ConfigError(
-                    f"{text}: {_first_line(error)}. An override is KEY=VALUE, such as "
+                    f"{text}: {first_line(error)}. An override is KEY=VALUE, such as "
                     "optimizer.lr=3e-4; a list is [A,B], a mapping {A:B}."
                 ) from error
     return parsed
@@ -284,12 +285,8 @@ def _explain(verb: str, error: Exception) -> str:
             check_usable(name)
         return f"There is no {group}={name}. {suggest(name, group_options(group))}"
     if isinstance(error, ValueError):
-        return f"Choose by name, such as data=NAME or objective=[NAME]. {_first_line(error)}."
-    text = _first_line(error.__cause__ if error.__cause__ is not None else error)
+        return f"Choose by name, such as data=NAME or objective=[NAME]. {first_line(error)}."
+    text = first_line(error.__cause__ if error.__cause__ is not None else error)
     if "You must specify 'domain'" in text:
         return f"Choose a domain: zoo {verb} domain=NAME. {suggest('', group_options('domain'))}"
     return text
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n    full_key")[0].strip().splitlines()[0].rstrip(".")

@@ -1,5 +1,5 @@
-"""What `zoo eval` and `zoo embed` can be told, typed: configs/eval.yaml, configs/embed.yaml and
-the Python API agree on it."""
+"""What `zoo eval`, `embed`, `predict` and `import` can be told, typed: configs/<verb>.yaml and the
+Python API agree on it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,44 @@ class EmbedConfig:
 
 
 @dataclass
+class PredictConfig:
+    """Prediction of classes; see `EmbedConfig` for the rest.
+
+    Attributes:
+        model: Name or model folder, of a model with a classifier.
+        out: File to write, .csv or .parquet; it must not be there.
+        split: `train`, `val`, `test` or `all`.
+        modalities: Modalities to read; None: all that model and data share.
+    """
+
+    model: str
+    data: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    out: str = "predictions.csv"
+    split: str = "all"
+    modalities: list[str] | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    precision: str = "float32"
+
+
+@dataclass
+class ImportConfig:
+    """Weights in the format of their authors → a model folder.
+
+    Attributes:
+        statistics: File with what the authors' preprocessing learned; None: the model takes
+            preprocessed samples.
+        classes: Names of the classes in the order of the logits; None: unknown.
+        out: Folder to write; None: the cache, where `zoo.load(NAME)` finds it.
+    """
+
+    statistics: str | None = None
+    classes: list[str] | None = None
+    out: str | None = None
+
+
+@dataclass
 class EvalConfig:
     """Evaluation of a model on data, or of a file of embeddings; see `EmbedConfig` for the rest.
 
@@ -44,6 +82,7 @@ class EvalConfig:
         protocols: Names of protocols; None: those of the evaluator.
         seed: Of the bootstrap.
         n_resamples: Of the bootstrap.
+        map: How embeddings are drawn in two dimensions, `tsne` or `umap`.
         run_folder: Where results and pictures go.
     """
 
@@ -60,5 +99,6 @@ class EvalConfig:
     precision: str = "float32"
     seed: int = 0
     n_resamples: int = 1000
+    map: str = "tsne"
     run_folder: str | None = None
     cache: bool = True

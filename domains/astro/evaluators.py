@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from domains.astro.thumbnails import light_curve, spectrum
 from shared.errors import SchemaError
 from shared.evaluation.evaluator import Evaluator
 from shared.schema import Array, Schema
@@ -32,11 +33,16 @@ def light_curve_summary(schema: Schema, raw: Array) -> NDArray[np.float64]:
 
 
 def binned_spectrum(schema: Schema, raw: Array) -> NDArray[np.float64]:
-    """(64,) mean flux in equal bins of wavelength, over the mean absolute flux of all bins; an
-    empty bin takes the value interpolated at its centre."""
-    order = np.argsort(raw[:, schema.names.index("wavelength")])
-    wavelength = np.asarray(raw[order, schema.names.index("wavelength")], dtype=np.float64)
-    flux = np.asarray(raw[order, schema.names.index("flux")], dtype=np.float64)
+    """(64,) mean flux, or flattened flux, in equal bins of wavelength, over the mean absolute flux
+    of all bins; an empty bin takes the value interpolated at its centre. Spectra without wavelength
+    are taken to lie on a regular grid over the range."""
+    name = "flattened_flux" if "flattened_flux" in schema.names else "flux"
+    wavelength = np.linspace(SPECTRUM_BINS[0], SPECTRUM_BINS[-1], len(raw))
+    if "wavelength" in schema.names:
+        wavelength = np.asarray(raw[:, schema.names.index("wavelength")], dtype=np.float64)
+    order = np.argsort(wavelength)
+    wavelength = wavelength[order]
+    flux = np.asarray(raw[order, schema.names.index(name)], dtype=np.float64)
     count, _ = np.histogram(wavelength, SPECTRUM_BINS)
     total, _ = np.histogram(wavelength, SPECTRUM_BINS, weights=flux)
     centre = (SPECTRUM_BINS[1:] + SPECTRUM_BINS[:-1]) / 2
@@ -55,10 +61,11 @@ def catalogue_columns(schema: Schema, raw: Array) -> NDArray[np.float64]:
 
 
 VARIABLE_STARS = Evaluator(
-    protocols=("linear_probe", "nearest_centroid", "retrieval"),
+    protocols=("linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval"),
     simple_features={
         "photometry": light_curve_summary,
         "spectra": binned_spectrum,
         "metadata": catalogue_columns,
     },
+    thumbnails={"photometry": light_curve, "spectra": spectrum},
 )

@@ -20,12 +20,14 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.skipping import Skipped
 from shared.data.splits import assign_splits
 from shared.errors import EvaluationError
 from shared.evaluation.embedding_set import UNKNOWN, EmbeddingSet
@@ -122,6 +124,7 @@ def load_embeddings(path: Path) -> EmbeddingSet:
         model=str(meta.get("model", path.name)),
         synthetic=bool(meta.get("synthetic", False)),
         fingerprint=str(meta.get("fingerprint") or _hash(path)),
+        skipped=_skipped(meta.get("skipped", []), path),
     )
 
 
@@ -181,12 +184,20 @@ def _labels(columns: Columns, path: Path) -> tuple[NDArray[np.int64], tuple[str,
     return np.asarray(indices, dtype=np.int64), tuple(str(name) for name in names.tolist())
 
 
-def _meta(embeddings: EmbeddingSet) -> dict[str, str | bool]:
+def _skipped(entries: Any, path: Path) -> tuple[Skipped, ...]:
+    try:
+        return tuple(Skipped(**entry) for entry in entries)
+    except TypeError as error:
+        raise EvaluationError(f"{path}: the entry {_META!r} is damaged ({error}).") from error
+
+
+def _meta(embeddings: EmbeddingSet) -> dict[str, Any]:
     return {
         "dataset": embeddings.dataset,
         "model": embeddings.model,
         "synthetic": embeddings.synthetic,
         "fingerprint": embeddings.fingerprint,
+        "skipped": [asdict(entry) for entry in embeddings.skipped],
     }
 
 

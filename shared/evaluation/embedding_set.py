@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.skipping import Skipped
 from shared.data.splits import SPLITS
 from shared.errors import EvaluationError, UnknownNameError, suggest
 
 UNKNOWN = -1
+SPLIT = "test"
+"""The one that is judged."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class EmbeddingSet:
         model: Name of what embedded them.
         synthetic: Whether the data are simulated.
         fingerprint: Data fingerprint.
+        skipped: What was left out of the data, and why.
 
     Raises:
         EvaluationError: The parts do not fit each other, or a present row is not finite.
@@ -46,6 +50,7 @@ class EmbeddingSet:
     model: str
     synthetic: bool
     fingerprint: str
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_lengths()

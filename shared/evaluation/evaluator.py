@@ -1,16 +1,25 @@
-"""An evaluator: the protocols and the simple-feature baseline of one kind of data."""
+"""An evaluator: the protocols, the simple-feature baseline and the pictures of one kind of data."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.schema import Schema
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from shared.data.dataset import Dataset
+
 SimpleFeatures = Callable[[Schema, Any], NDArray[np.float64]]
 """(schema of the dataset, raw input) → (d,) features that need no training."""
+
+Thumbnail = Callable[["Axes", Mapping[str, Schema], Mapping[str, Any]], None]
+"""(axes, schemas of the dataset, raw sample that has the modality): draws the modality, and labels
+both axes with units. Raises SchemaError where the schema has not the channels it draws."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +30,28 @@ class Evaluator:
         protocols: Names of protocols in `shared.evaluation`.
         simple_features: By modality, the features a careful person would try first; the same
             protocols run on them and stand beside every score.
+        thumbnails: By modality, how one sample is drawn in the galleries.
     """
 
     protocols: tuple[str, ...]
     simple_features: Mapping[str, SimpleFeatures]
+    thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
 
 
-DEFAULT = Evaluator(("linear_probe", "nearest_centroid", "retrieval"), {})
+@dataclass(frozen=True)
+class Drawing:
+    """What pictures need beside the embeddings.
+
+    Attributes:
+        projection: Method of the maps, one of `shared.evaluation.projection.PROJECTIONS`.
+        dataset: The samples behind the embeddings, in the same order; None: no galleries.
+        thumbnails: As in `Evaluator`; a modality that has none is not drawn.
+    """
+
+    projection: str = "tsne"
+    dataset: "Dataset | None" = None
+    thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
+
+
+DEFAULT = Evaluator(("linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval"), {})
 """Every protocol, without simple features."""

@@ -2,21 +2,26 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.dataset import Dataset
+from shared.data.dataset import Dataset, Raw
 from shared.data.prepared import Progress, silent
-from shared.errors import DataError, EvaluationError, SchemaError, UnknownNameError, suggest
+from shared.data.skipping import skipped_of
+from shared.errors import DataError, EvaluationError, SchemaError
 from shared.evaluation.embedding_set import EmbeddingSet
 from shared.evaluation.evaluator import Evaluator
+from shared.inference import shared_modalities
 from shared.schema import Schema
+
+if TYPE_CHECKING:
+    from shared.model import Model
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ def extract(
 
     Raises:
         SchemaError: The dataset gives nothing that the embedder takes.
-        DataError: A sample cannot be read.
+        DataError: A sample cannot be read or prepared; where errors are skipped, more than half.
     """
     modalities = embedder.modalities(dataset.schemas)
     path = None
@@ -79,11 +84,13 @@ def extract(
             # the same weights may go by another name now
             return replace(found, model=embedder.name)
 
-    def embed(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[Vectors | None]]:
-        return {m: _embed_present(embedder, m, raws, dataset.schemas[m]) for m in modalities}
+    def embed(raws: Mapping[int, Raw]) -> dict[str, dict[int, Vectors]]:
+        return {m: _embed_present(embedder, m, raws, dataset) for m in modalities}
 
     rows = _collect(dataset, modalities, embed, batch_size, progress, f"embedding {dataset.name}")
-    embeddings = _assemble(dataset, rows, embedder.name)
+    used = {m: sum(v is not None for v in column) for m, column in rows.items()}
+    dataset.check_skipped(used, len(dataset))
+    embeddings = replace(_assemble(dataset, rows, embedder.name), skipped=skipped_of(dataset))
     if path is not None:
         try:
             embeddings.save(path)
@@ -109,9 +116,9 @@ def simple_features(
     if not functions:
         return None
 
-    def compute(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[Vectors | None]]:
+    def compute(raws: Mapping[int, Raw]) -> dict[str, dict[int, Vectors]]:
         return {
-            m: [f(dataset.schemas[m], raw[m]) if m in raw else None for raw in raws]
+            m: {row: f(dataset.schemas[m], raw[m]) for row, raw in raws.items() if m in raw}
             for m, f in functions.items()
         }
 
@@ -122,29 +129,53 @@ def simple_features(
 def _collect(
     dataset: Dataset,
     modalities: Sequence[str],
-    compute: Callable[[Sequence[Mapping[str, Any]]], dict[str, list[Vectors | None]]],
+    compute: Callable[[Mapping[int, Raw]], dict[str, dict[int, Vectors]]],
     batch_size: int,
     progress: Progress,
     what: str,
 ) -> dict[str, list[Vectors | None]]:
     """Vectors of all samples, in order, reading a batch at a time."""
     rows: dict[str, list[Vectors | None]] = {m: [] for m in modalities}
-    chunk: list[Mapping[str, Any]] = []
+    chunk: dict[int, Raw] = {}
     for index in progress(range(len(dataset)), what):
-        chunk.append(dataset[index])
+        chunk[index] = dataset[index]
         if len(chunk) == batch_size or index == len(dataset) - 1:
             for modality, vectors in compute(chunk).items():
-                rows[modality] += vectors
-            chunk = []
+                rows[modality] += [vectors.get(row) for row in chunk]
+            chunk = {}
     return rows
 
 
 def _embed_present(
-    embedder: Embedder, modality: str, raws: Sequence[Mapping[str, Any]], schema: Schema
-) -> list[Vectors | None]:
-    have = [raw[modality] for raw in raws if modality in raw]
-    vectors: Iterable[Vectors] = iter(embedder.embed(modality, have, schema) if have else ())
-    return [next(iter(vectors)) if modality in raw else None for raw in raws]
+    embedder: Embedder, modality: str, raws: Mapping[int, Raw], dataset: Dataset
+) -> dict[int, Vectors]:
+    """Vectors by row, of those that have the modality."""
+    schema = dataset.schemas[modality]
+    have = {row: raw[modality] for row, raw in raws.items() if modality in raw}
+    if not have:
+        return {}
+    try:
+        vectors = embedder.embed(modality, list(have.values()), schema)
+    except DataError:
+        have = _usable(embedder, modality, have, dataset)
+        if not have:
+            return {}
+        vectors = embedder.embed(modality, list(have.values()), schema)
+    return dict(zip(have, vectors, strict=True))
+
+
+def _usable(
+    embedder: Embedder, modality: str, raws: Mapping[int, Any], dataset: Dataset
+) -> dict[int, Any]:
+    """Those of a batch that can be embedded; the dataset is told of the others."""
+    usable = {}
+    for row, raw in raws.items():
+        try:
+            embedder.embed(modality, [raw], dataset.schemas[modality])
+            usable[row] = raw
+        except DataError as error:
+            dataset.refuse(row, modality, DataError(f"{dataset.where(row)}: {error}"))
+    return usable
 
 
 def _assemble(
@@ -181,7 +212,7 @@ class ZooEmbedder:
 
     def __init__(
         self,
-        model: Any,
+        model: "Model",
         name: str,
         output: str,
         device: str,
@@ -190,22 +221,12 @@ class ZooEmbedder:
     ) -> None:
         """`chosen`: modalities to embed; None: all that model and data share."""
         self.name, self._model = name, model
-        self._modalities = tuple(model.modalities if chosen is None else chosen)
-        for modality in self._modalities:
-            if modality not in model.modalities:
-                raise UnknownNameError(
-                    f"{name} has no modality {modality!r}. {suggest(modality, model.modalities)}"
-                )
+        self._chosen = chosen
         self._options = {"output": output, "device": device, "precision": precision}
         self.revision = f"{model.fingerprint()}|{output}|{precision}"
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
-        both = tuple(m for m in self._modalities if m in schemas)
-        if not both:
-            raise SchemaError(
-                f"{self.name} is to embed {', '.join(self._modalities)}; the data give "
-                f"{', '.join(schemas)}: nothing in common."
-            )
+        both = shared_modalities(self._model, self.name, schemas, self._chosen)
         fitting, problems = [], []
         for modality in both:
             try:
@@ -221,7 +242,8 @@ class ZooEmbedder:
     def embed(self, modality: str, raws: Sequence[Any], schema: Schema) -> Vectors:
         positions = self._positions(modality, schema)
         inputs = [raw[..., positions] if positions else raw for raw in raws]
-        vectors: Vectors = self._model.embed(**{modality: inputs}, **self._options)
+        options: dict[str, Any] = {modality: inputs, **self._options}
+        vectors: Vectors = self._model.embed(**options)
         return vectors
 
     def _positions(self, modality: str, schema: Schema) -> list[int]:

@@ -1,64 +1,57 @@
-"""Pictures of an evaluation: confusion, map of the embeddings, recall against rank."""
+"""Pictures of an evaluation: confusion, map of the embeddings, recall against rank, galleries."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.evaluation.embedding_set import EmbeddingSet
-from shared.evaluation.nearest_centroid import normalise
+from shared.evaluation import galleries
+from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
+from shared.evaluation.figures import COLOURS, make_figure, make_panels, plain, scatter_classes
+from shared.evaluation.projection import project
 from shared.evaluation.retrieval import NAME as RETRIEVAL
-from shared.evaluation.run import SPLIT, Evaluation, Run
-from shared.evaluation.statistics import Floats
+from shared.evaluation.run import Evaluation, Run
 from shared.files import atomic_path
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, Color Universal Design; black and yellow left out (too dark, too pale on white).
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
-MARKERS = ("o", "^", "s", "D", "v", "P")
-UNKNOWN_COLOUR = "#BBBBBB"
-TSNE_ROWS = (50, 3000)
-"""t-SNE between these numbers of rows, else PCA: fewer have no neighbourhoods, more take long."""
-PERPLEXITY = 30
 MAX_K = 100
-MAX_COLUMNS = 3
+DPI = 120
 
 
-def save_pictures(
-    folder: str | Path, evaluation: Evaluation, embeddings: EmbeddingSet
-) -> list[Path]:
+def save_pictures(folder: str | Path, evaluation: Evaluation) -> list[Path]:
     """Write PNGs of whatever the evaluation holds.
 
     `confusion_<protocol>.png` on all modalities together or, where that could not run, on the best
-    one; `embedding_map.png`; `recall.png`.
+    one; `embedding_map.png`; `recall.png`. Where `evaluation.drawing` brings samples and how to
+    draw them: `thumbnails_map.png`, and for each modality `similarity_<modality>.png` and
+    `outliers_<modality>.png`.
 
     Args:
         folder: Made if it is not there.
         evaluation: Of `evaluate_arrays`.
-        embeddings: What was evaluated.
 
     Returns:
         The files written.
     """
     figures: dict[str, Figure] = {}
+    embeddings, drawing = evaluation.embeddings, evaluation.drawing
     ran = [run for run in evaluation.runs if run.output.missing is None]
     for protocol in dict.fromkeys(run.task.protocol for run in ran if run.output.truth is not None):
         run = _widest([run for run in ran if run.task.protocol == protocol])
         figures[f"confusion_{protocol}"] = _confusion(run, embeddings)
     if any(embeddings.rows(SPLIT, m).size for m in embeddings.modalities):
-        figures["embedding_map"] = _map(embeddings)
+        figures["embedding_map"] = _map(embeddings, drawing.projection)
     if retrievals := [run for run in ran if run.task.protocol == RETRIEVAL]:
         figures["recall"] = _recall(retrievals, embeddings)
+    figures |= galleries.draw_all(embeddings, drawing, evaluation.outliers)
     paths = []
     for name, figure in figures.items():
         path = Path(folder) / f"{name}.png"
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=150)
+            figure.savefig(temporary, dpi=DPI)
         paths.append(path)
     return paths
 
@@ -71,35 +64,6 @@ def _widest(runs: Sequence[Run]) -> Run:
         return len(run.task.modalities), values["balanced_accuracy"]
 
     return max(runs, key=rank)
-
-
-def _figure(width: float, height: float, title: str, embeddings: EmbeddingSet) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    mark = ", synthetic data" if embeddings.synthetic else ""
-    text = f"{title}\n{embeddings.model} on {embeddings.dataset}{mark}"
-    figure.suptitle(_plain(text), fontsize=10)
-    return figure
-
-
-def _panels(
-    count: int, width: float, height: float, title: str, embeddings: EmbeddingSet
-) -> tuple["Figure", list["Axes"]]:
-    """A figure with so many panels of a size in inches, up to three in a row."""
-    columns = min(count, MAX_COLUMNS)
-    n_rows = -(-count // columns)
-    figure = _figure(max(6.0, width * columns), 0.6 + height * n_rows, title, embeddings)
-    panels = figure.subplots(n_rows, columns, squeeze=False).ravel().tolist()
-    for unused in panels[count:]:
-        unused.remove()
-    return figure, panels[:count]
-
-
-def _plain(text: str) -> str:
-    """Names as they are: matplotlib typesets what stands between dollar signs, and leaves what
-    starts with an underscore out of legends."""
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def _confusion(run: Run, embeddings: EmbeddingSet) -> "Figure":
@@ -116,10 +80,11 @@ def _confusion(run: Run, embeddings: EmbeddingSet) -> "Figure":
     size = len(shown)
     title = f"{_words(run.task.protocol)}, {run.task.inputs}: % of each true class (count)"
     title += f", n = {run.output.n} test rows"
-    figure = _figure(max(5.5, 2.0 + 0.62 * size), max(4.2, 1.8 + 0.52 * size), title, embeddings)
+    width, height = max(5.5, 2.0 + 0.62 * size), max(4.2, 1.8 + 0.52 * size)
+    figure = make_figure(width, height, title, embeddings)
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    names = [_plain(embeddings.classes[i]) for i in shown]
+    names = [plain(embeddings.classes[i]) for i in shown]
     axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), names)
     axes.set_xlabel("predicted class")
@@ -135,71 +100,27 @@ def _confusion(run: Run, embeddings: EmbeddingSet) -> "Figure":
     return figure
 
 
-def _map(embeddings: EmbeddingSet) -> "Figure":
+def _map(embeddings: EmbeddingSet, method: str) -> "Figure":
     modalities = [m for m in embeddings.modalities if embeddings.rows(SPLIT, m).size]
     title = "Test embeddings in two dimensions; colour and marker: class"
-    figure, panels = _panels(len(modalities), 3.6, 4.3, title, embeddings)
-    seen: set[int] = set()
+    figure, panels = make_panels(len(modalities), 3.6, 4.3, title, embeddings)
+    in_legend: set[int] = set()
     for axes, modality in zip(panels, modalities, strict=True):
-        rows = embeddings.rows(SPLIT, modality)
-        points, method = project(embeddings.vectors[modality][rows])
-        labels = embeddings.labels[rows]
-        for label in np.unique(labels).tolist():
-            _scatter(axes, points[labels == label], label, embeddings, legend=label not in seen)
-            seen.add(label)
-        axes.set_title(_plain(f"{modality} (n = {len(rows)})\n{method}"), fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        rows, train = (embeddings.rows(split, modality) for split in (SPLIT, "train"))
+        vectors = embeddings.vectors[modality]
+        points, words = project(vectors[rows], vectors[train], method)
+        scatter_classes(axes, points, embeddings.labels[rows], embeddings, in_legend)
+        axes.set_title(plain(f"{modality} (n = {len(rows)})\n{words}"), fontsize=9)
     columns = 5 if len(panels) == 1 else 10
     figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
-
-
-def _scatter(
-    axes: "Axes", points: Floats, label: int, embeddings: EmbeddingSet, *, legend: bool
-) -> None:
-    known = label >= 0
-    name = embeddings.classes[label] if known else "unknown"
-    axes.scatter(
-        points[:, 0],
-        points[:, 1],
-        s=14,
-        linewidths=0,
-        alpha=0.8,
-        color=COLOURS[label % len(COLOURS)] if known else UNKNOWN_COLOUR,
-        marker=MARKERS[label // len(COLOURS) % len(MARKERS)] if known else ".",
-        label=_plain(name) if legend else None,
-        zorder=2 if known else 1,
-    )
-
-
-def project(vectors: NDArray[np.float32]) -> tuple[Floats, str]:
-    """(n, d) vectors, L2-normalised → (n, 2) points, and the method in words.
-
-    t-SNE (van der Maaten & Hinton 2008) from a PCA start with a fixed seed; PCA where there are too
-    few or too many rows for it, or where all are the same.
-    """
-    unit = normalise(vectors)
-    unit -= unit.mean(axis=0)
-    varied = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
-    if varied and TSNE_ROWS[0] <= len(unit) <= TSNE_ROWS[1]:
-        from sklearn.manifold import TSNE
-
-        points = TSNE(perplexity=PERPLEXITY, init="pca", random_state=0).fit_transform(unit)
-        return points.astype(np.float64), f"t-SNE, perplexity {PERPLEXITY}, seed 0"
-    left, scale, _ = np.linalg.svd(unit, full_matrices=False)
-    points = np.zeros((len(unit), 2))
-    k = min(2, len(scale))
-    points[:, :k] = left[:, :k] * scale[:k]
-    share = (scale[:k] ** 2).sum() / max((scale**2).sum(), np.finfo(np.float64).tiny)
-    return points, f"PCA, {100 * share:.0f} % of variance"
 
 
 def _recall(runs: Sequence[Run], embeddings: EmbeddingSet) -> "Figure":
     """One panel a pair of modalities, both directions and chance in it."""
     pairs = list(dict.fromkeys(frozenset(run.task.modalities) for run in runs))
     title = "Retrieval across modalities: share of queries whose match is among the first k"
-    figure, panels = _panels(len(pairs), 3.4, 3.6, title, embeddings)
+    figure, panels = make_panels(len(pairs), 3.4, 3.6, title, embeddings)
     for axes, pair in zip(panels, pairs, strict=True):
         both = [run for run in runs if frozenset(run.task.modalities) == pair]
         for run, colour, style in zip(both, COLOURS, ("-", "-."), strict=False):
@@ -209,7 +130,7 @@ def _recall(runs: Sequence[Run], embeddings: EmbeddingSet) -> "Figure":
             k = np.arange(1, min(MAX_K, run.output.n) + 1)
             curve = np.searchsorted(np.sort(ranks), k, side="right") / len(ranks)
             label = f"{run.task.modalities[0]} → {run.task.modalities[1]}"
-            axes.plot(k, curve, color=colour, linestyle=style, label=_plain(label))
+            axes.plot(k, curve, color=colour, linestyle=style, label=plain(label))
             if run is both[-1]:
                 axes.plot(k, chance[: len(k)], color="#666666", linestyle=":", label="chance")
         axes.set_title(f"n = {run.output.n} test rows with both", fontsize=9)

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,15 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import EvaluationError, UnknownNameError, suggest
-from shared.evaluation import linear_probe, nearest_centroid, retrieval
+from shared.evaluation import (
+    classifier,
+    linear_probe,
+    nearest_centroid,
+    nearest_neighbour,
+    retrieval,
+)
 from shared.evaluation.classification import METRICS as CLASSIFICATION_METRICS
-from shared.evaluation.embedding_set import EmbeddingSet
+from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
+from shared.evaluation.evaluator import Drawing
+from shared.evaluation.outliers import Outliers, find_outliers
 from shared.evaluation.output import ProtocolOutput, Rows, missing_output
 from shared.evaluation.results import Result
 
-PROTOCOLS = (linear_probe.NAME, nearest_centroid.NAME, retrieval.NAME)
+PROTOCOLS = (linear_probe.NAME, nearest_centroid.NAME, nearest_neighbour.NAME, retrieval.NAME)
 ALL = "all"
-SPLIT = "test"
+KNOWN = (classifier.NAME, *PROTOCOLS)
+"""The classifier's needs the model, the others embeddings alone."""
+
+_NEAREST = {
+    nearest_centroid.NAME: nearest_centroid.nearest_centroid,
+    nearest_neighbour.NAME: nearest_neighbour.nearest_neighbour,
+}
+_VERSIONS = {m.NAME: m.VERSION for m in (linear_probe, nearest_centroid, nearest_neighbour)}
 
 Progress = Callable[[str, int, int], None]
 """(what runs now, how many are done, how many there are)."""
@@ -27,16 +42,20 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One protocol on some modalities; for retrieval, query then candidate modality."""
+    """One protocol on some modalities; for retrieval, query then candidate modality. `partial`:
+    there are more modalities."""
 
     protocol: str
     modalities: tuple[str, ...]
+    partial: bool = False
 
     @property
     def inputs(self) -> str:
         if self.protocol == retrieval.NAME:
             return "->".join(self.modalities)
-        return self.modalities[0] if len(self.modalities) == 1 else ALL
+        if self.partial or len(self.modalities) == 1:
+            return "+".join(self.modalities)
+        return ALL
 
 
 @dataclass(frozen=True)
@@ -66,17 +85,24 @@ class Evaluation:
         embeddings: What was judged.
         runs: One a protocol and input, with predictions or ranks by id.
         seed: Of the bootstrap.
+        drawing: What the pictures need beside the embeddings.
     """
 
     embeddings: EmbeddingSet
     runs: tuple[Run, ...]
     seed: int
+    drawing: Drawing = field(default_factory=Drawing)
 
     @cached_property
     def results(self) -> list[Result]:
         """One a protocol, input and metric."""
         versions = _versions()
         return [result for run in self.runs for result in self._results_of(run, versions)]
+
+    @cached_property
+    def outliers(self) -> Outliers | None:
+        """Test rows far from the centre of their class; None without labels."""
+        return find_outliers(self.embeddings)
 
     def _results_of(self, run: Run, versions: Mapping[str, str]) -> list[Result]:
         output, embeddings = run.output, self.embeddings
@@ -118,23 +144,28 @@ def evaluate_arrays(
     *,
     protocols: Sequence[str] = PROTOCOLS,
     simple_features: EmbeddingSet | None = None,
+    classified: classifier.ClassifierOutput | None = None,
     seed: int = 0,
     n_resamples: int = 1000,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge embeddings on the test split, with intervals and baselines.
 
-    Linear probe and nearest centroid: each modality alone and, with several, `all` together on the
-    rows that have all of them (probe: concatenated; centroid: mean of the normalised embeddings).
-    Retrieval: each ordered pair of modalities, on the rows that have both, row to row. What the
-    data do not allow becomes a result with a reason, not an exception.
+    Linear probe, nearest centroid and nearest neighbour: each modality alone and, with several,
+    `all` together on the rows that have all of them (probe: concatenated; the others: mean of the
+    normalised embeddings).
+    Retrieval: each ordered pair of modalities, on the rows that have both, row to row. Classifier:
+    each modality, each pair and all, on the rows that have them; a class of the data that it does
+    not know counts as missed. What the data do not allow becomes a result with a reason, not an
+    exception.
 
     Args:
         embeddings: Vectors, labels, splits and groups.
-        protocols: Names out of `PROTOCOLS`.
+        protocols: Names out of `KNOWN`.
         simple_features: The same ids in the same order with features that need no training,
             standardised here by their train rows; the same protocol on them stands beside every
             score. Retrieval needs them equally wide in both modalities.
+        classified: What the model's own classifier says of the same samples in the same order.
         seed: Of the bootstrap.
         n_resamples: Of the bootstrap.
         progress: Called before each task and at the end.
@@ -144,8 +175,9 @@ def evaluate_arrays(
         EvaluationError: The simple features are of other samples.
     """
     for name in protocols:
-        if name not in PROTOCOLS:
-            raise UnknownNameError(f"There is no protocol {name!r}. {suggest(name, PROTOCOLS)}")
+        if name not in KNOWN:
+            raise UnknownNameError(f"There is no protocol {name!r}. {suggest(name, KNOWN)}")
+    embeddings = classifier.with_classes(embeddings, classified)
     simple = None if simple_features is None else _align(simple_features, embeddings)
     tasks = [task for name in protocols for task in _tasks(name, embeddings.modalities)]
     report = progress or (lambda *_: None)
@@ -153,7 +185,13 @@ def evaluate_arrays(
     for done, task in enumerate(tasks):
         report(f"{task.protocol} on {task.inputs}", done, len(tasks))
         start = time.perf_counter()
-        output = _run(task, embeddings, seed, n_resamples)
+        if task.protocol == classifier.NAME:
+            rows = _test_rows(task, embeddings)
+            output = classifier.judge(
+                classified, embeddings, task.modalities, rows, seed=seed, n_resamples=n_resamples
+            )
+        else:
+            output = _run(task, embeddings, seed, n_resamples)
         seconds = time.perf_counter() - start
         ids = embeddings.ids[_test_rows(task, embeddings)]
         runs.append(Run(task, output, ids, _run_simple(task, simple, embeddings), seconds))
@@ -165,6 +203,9 @@ def _tasks(protocol: str, modalities: tuple[str, ...]) -> list[Task]:
     if protocol == retrieval.NAME:
         pairs = [Task(protocol, (a, b)) for a in modalities for b in modalities if a != b]
         return pairs or [Task(protocol, modalities)]
+    if protocol == classifier.NAME:
+        found = classifier.subsets(modalities)
+        return [Task(protocol, s, partial=len(s) < len(modalities)) for s in found]
     tasks = [Task(protocol, (modality,)) for modality in modalities]
     return tasks if len(modalities) == 1 else [*tasks, Task(protocol, modalities)]
 
@@ -178,7 +219,7 @@ def _run(task: Task, embeddings: EmbeddingSet, seed: int, n_resamples: int) -> P
     if task.protocol == retrieval.NAME:
         return _retrieve(task, embeddings, seed, n_resamples)
     probe = task.protocol == linear_probe.NAME
-    module_version = linear_probe.VERSION if probe else nearest_centroid.VERSION
+    module_version = _VERSIONS[task.protocol]
     n, reason = len(_test_rows(task, embeddings)), None
     widths = {m: embeddings.vectors[m].shape[1] for m in task.modalities}
     if (embeddings.labels < 0).all():
@@ -195,9 +236,8 @@ def _run(task: Task, embeddings: EmbeddingSet, seed: int, n_resamples: int) -> P
         return linear_probe.linear_probe(
             train, val, test, classes=embeddings.classes, seed=seed, n_resamples=n_resamples
         )
-    return nearest_centroid.nearest_centroid(
-        train, test, classes=embeddings.classes, seed=seed, n_resamples=n_resamples
-    )
+    judge = _NEAREST[task.protocol]
+    return judge(train, test, classes=embeddings.classes, seed=seed, n_resamples=n_resamples)
 
 
 def _rows(
@@ -209,7 +249,7 @@ def _rows(
     if concatenate:
         vectors = np.concatenate(parts, axis=1).astype(np.float64)
     else:
-        vectors = np.mean([nearest_centroid.normalise(part) for part in parts], axis=0)
+        vectors = nearest_centroid.unit_mean(parts)
     return Rows(vectors, embeddings.labels[rows], embeddings.groups[rows])
 
 
@@ -250,6 +290,8 @@ def _run_simple(
     task: Task, simple: EmbeddingSet | None, embeddings: EmbeddingSet
 ) -> ProtocolOutput | None:
     """The task on simple features, where every row judged has them."""
+    if task.protocol == classifier.NAME:
+        return None
     if simple is None or not set(task.modalities) <= set(simple.vectors):
         return None
     present = {m: simple.present[m] & embeddings.present[m] for m in task.modalities}

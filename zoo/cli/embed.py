@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo.cli.parsing import override_parser, print_config
+from zoo.cli.report import report_skipped
 from zoo.progress import console
 
 EXAMPLES = """examples:
@@ -43,5 +44,6 @@ def run(argv: Sequence[str]) -> int:
         for m, v in embeddings.vectors.items()
     )
     console().print(f"{len(embeddings)} samples of {embeddings.dataset}: {widths}", highlight=False)
+    report_skipped(embeddings.skipped, out.with_suffix(".skipped.json"))
     console().print(f"written to {out}; judge it by: zoo eval embeddings={out}", highlight=False)
     return 0

@@ -35,13 +35,16 @@ def run(argv: Sequence[str]) -> int:
     if options.dry_run:
         print_config(asdict(config))
         return 0
+    from shared.data.skipping import FILE
     from shared.files import make_folder
     from zoo.api import evaluate_config, new_folder
-    from zoo.cli.report import report
+    from zoo.cli.report import report, report_skipped
 
     judged = config.model or config.embeddings or ""
     name = Path(judged).stem.replace(":", "-")
     folder = new_folder(config.run_folder, f"eval-{name}")
     make_folder(folder.parent)
-    report(evaluate_config(config), folder)
+    evaluation = evaluate_config(config)
+    report(evaluation, folder)
+    report_skipped(evaluation.embeddings.skipped, folder / FILE)
     return 0

@@ -9,6 +9,8 @@ VERBS = {
     "train": ("train a model on built-in data or your own", "zoo.cli.train"),
     "eval": ("judge a model or a file of embeddings on labelled data", "zoo.cli.evaluate"),
     "embed": ("write embeddings of a dataset to Parquet or npz", "zoo.cli.embed"),
+    "import": ("make a model of weights in the format of their authors", "zoo.cli.import_model"),
+    "predict": ("write predicted classes of a dataset to CSV or Parquet", "zoo.cli.predict"),
     "list": ("names of models, datasets, encoders, …", "zoo.cli.listing"),
     "info": ("what a model takes, holds and may be used for", "zoo.cli.info"),
     "plugins": ("domains that are installed, and what is wrong with those that are not",
@@ -20,6 +22,7 @@ EXAMPLES = """examples:
   zoo train domain=astro                          train on built-in (synthetic) stars
   zoo eval model=runs/RUN                         judge it on held-out data
   zoo embed model=runs/RUN out=stars.parquet      embeddings with ids
+  zoo predict model=runs/RUN                      classes, by a model with a classifier
   zoo list models                                 what `zoo.load` knows
   zoo VERB --help                                 options and examples of a verb"""
 

@@ -12,6 +12,8 @@ EXAMPLES = """examples:
   zoo train domain=astro data=star_folder data.root=PATH        your own: a table + a file a star
   zoo train domain=astro optimizer.lr=3e-4 trainer.max_epochs=50 run_folder=runs/long
   zoo train domain=astro objective=[astrom3]                another loss
+  zoo train domain=astro objective=[classification] 'model.classifier={}' init.weights=runs/RUN
+                                                            fine-tune: docs/fine-tuning.md
   zoo train -m domain=astro seed=0,1,2                      a sweep
   zoo train resume=runs/RUN                                 go on after an interruption
   zoo train domain=astro --dry-run                          all settings, checked"""
@@ -44,9 +46,11 @@ def run(argv: Sequence[str]) -> int:
         )
     name = str(trained.folder) if is_path(str(trained.folder)) else f"./{trained.folder}"
     folder = shlex.quote(name)
+    predict = [f"zoo predict model={folder}"] if trained.model.classifier is not None else []
     next_lines(
         [
             f"zoo eval model={folder}",
+            *predict,
             f"zoo embed model={folder} out=embeddings.parquet",
             f"zoo info {folder}",
             f'python -c "import zoo; print(zoo.load({name!r}).modalities)"',

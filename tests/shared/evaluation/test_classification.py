@@ -4,12 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from shared.evaluation import statistics
 from shared.evaluation.classification import METRICS, classification_output
 from shared.evaluation.linear_probe import linear_probe
-from shared.evaluation.nearest_centroid import nearest_centroid, normalise
+from shared.evaluation.nearest_centroid import (
+    class_centres,
+    nearest_centroid,
+    normalise,
+    unit_mean,
+)
+from shared.evaluation.nearest_neighbour import nearest_neighbour
 from shared.evaluation.output import Rows
 
 CLASSES = ("a", "b", "c", "d")
@@ -131,12 +138,11 @@ def test_linear_probe_chooses_on_val_and_the_strongest_on_a_tie():
     assert linear_probe(*constant, classes=CLASSES).settings["l2"] == 10.0
 
 
-@pytest.mark.parametrize("protocol", ["linear_probe", "nearest_centroid"])
+@pytest.mark.parametrize("protocol", [linear_probe, nearest_centroid, nearest_neighbour])
 def test_separable_classes_are_all_right_and_noise_is_at_chance(protocol):
     def run(train, val, test):
-        if protocol == "linear_probe":
-            return linear_probe(train, val, test, classes=CLASSES)
-        return nearest_centroid(train, test, classes=CLASSES)
+        parts = (train, val, test) if protocol is linear_probe else (train, test)
+        return protocol(*parts, classes=CLASSES)
 
     labels = np.arange(200) % 4
     easy = [rows(labels, np.eye(4)[labels]) for _ in range(3)]
@@ -147,7 +153,7 @@ def test_separable_classes_are_all_right_and_noise_is_at_chance(protocol):
         assert s.low <= 0.25 <= s.high
 
 
-@pytest.mark.parametrize("protocol", [linear_probe, nearest_centroid])
+@pytest.mark.parametrize("protocol", [linear_probe, nearest_centroid, nearest_neighbour])
 @settings(max_examples=8, deadline=None)
 @given(permutation=st.permutations(range(4)), seed=st.integers(0, 99), scale=st.floats(0.01, 100))
 def test_invariances(protocol, permutation, seed, scale):
@@ -169,20 +175,48 @@ def test_invariances(protocol, permutation, seed, scale):
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6))
-def test_the_length_of_single_embeddings_means_nothing_to_the_centroid(seed):
-    train, _, test = splits()
-    factors = np.random.default_rng(seed).uniform(0.1, 10, size=(60, 1))
-    scaled = [Rows(r.vectors * factors, r.labels, r.groups) for r in (train, test)]
-    a = nearest_centroid(train, test, classes=CLASSES, n_resamples=0)
-    b = nearest_centroid(*scaled, classes=CLASSES, n_resamples=0)
-    assert a.predicted.tolist() == b.predicted.tolist()
+def test_the_length_of_single_embeddings_means_nothing_to_their_mean(seed):
+    rng = np.random.default_rng(seed)
+    parts = [rng.normal(size=(20, 3)).astype(np.float32) for _ in range(2)]
+    scaled = [part * rng.uniform(0.1, 10, size=(20, 1)).astype(np.float32) for part in parts]
+    np.testing.assert_allclose(unit_mean(parts), unit_mean(scaled), atol=1e-6)
+
+
+def test_the_mean_of_modalities_is_not_normalised_again():
+    same, opposite = [[3.0, 4.0]], [[-6.0, -8.0]]
+    parts = [np.array(p, np.float32) for p in (same, same, opposite)]
+    np.testing.assert_allclose(unit_mean(parts), [[0.2, 0.8 / 3]])
 
 
 def test_centroids_by_hand():
-    train = rows([0, 0, 1, 1], [[10, 0], [0, 1], [-3, 0], [-3, 0]])
-    # Unit vectors first: the centre of a is at 45°, not near the long vector.
+    # the centre of a is at 45°; that of b lies where its longer row points, as lengths count
+    train = rows([0, 0, 1, 1], [[1, 0], [0, 1], [-0.9, 0], [0, -0.3]])
+    known, centres = class_centres(train)
+    assert known.tolist() == [0, 1]
+    expected = [np.array([1, 1]) / np.sqrt(2), np.array([-3, -1]) / np.sqrt(10)]
+    np.testing.assert_allclose(centres, expected)
     test = rows([0, 0, 1], [[0, 5], [1, 0], [-1, 0.9]])
     assert nearest_centroid(train, test, classes=("a", "b")).predicted.tolist() == [0, 0, 1]
+
+
+def test_nearest_neighbours_by_hand():
+    # dot products, not cosines: the longer row wins against one of the same direction
+    train = rows([0, 1, 2], [[0.5, 0], [1, 0], [0, 1]])
+    test = rows([0, 1, 2], [[1, 0.1], [0.1, 0.2], [-1, -2]])
+    classes = ("a", "b", "c")
+    assert nearest_neighbour(train, test, classes=classes).predicted.tolist() == [1, 2, 0]
+
+
+def test_nearest_neighbours_do_not_depend_on_the_block(monkeypatch):
+    train, _, test = splits()
+    whole = nearest_neighbour(train, test, classes=CLASSES, n_resamples=0)
+    monkeypatch.setattr("shared.evaluation.nearest_neighbour._BLOCK_ELEMENTS", 7 * len(train))
+    blocks = nearest_neighbour(train, test, classes=CLASSES, n_resamples=0)
+    assert blocks.predicted.tolist() == whole.predicted.tolist()
+    found = KNeighborsClassifier(1, metric="cosine").fit(normalise(train.vectors), train.labels)
+    unit = [Rows(normalise(part.vectors), part.labels, part.groups) for part in (train, test)]
+    ours = nearest_neighbour(*unit, classes=CLASSES, n_resamples=0).predicted
+    assert ours.tolist() == found.predict(test.vectors).tolist()
 
 
 def test_zero_rows_stay_zero():
@@ -207,6 +241,7 @@ def test_what_cannot_be_judged_is_missing_with_a_reason(labels, reason):
     assert all(s.value is None for s in output.scores)
     if "val" not in reason:
         assert reason in nearest_centroid(train, test, classes=CLASSES).missing
+        assert reason in nearest_neighbour(train, test, classes=CLASSES).missing
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -215,6 +250,7 @@ def test_constant_embeddings_predict_one_class(value):
     for output in (
         linear_probe(*constant, classes=CLASSES[:3]),
         nearest_centroid(constant[0], constant[2], classes=CLASSES[:3]),
+        nearest_neighbour(constant[0], constant[2], classes=CLASSES[:3]),
     ):
         assert len(set(output.predicted.tolist())) == 1
         assert values(output)["balanced_accuracy"] == pytest.approx(1 / 3)

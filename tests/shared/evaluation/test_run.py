@@ -20,11 +20,11 @@ def by_key(evaluation, field="value"):
 def test_every_protocol_on_every_input(evaluation, made_up, tmp_path):
     tasks = [(run.task.protocol, run.task.inputs) for run in evaluation.runs]
     assert tasks == [
-        *((protocol, inputs) for protocol in PROTOCOLS[:2] for inputs in ("m0", "m1", "all")),
+        *((protocol, inputs) for protocol in PROTOCOLS[:3] for inputs in ("m0", "m1", "all")),
         ("retrieval", "m0->m1"),
         ("retrieval", "m1->m0"),
     ]
-    assert len(evaluation.results) == 6 * 3 + 2 * 5
+    assert len(evaluation.results) == 9 * 3 + 2 * 5
     for result in evaluation.results:
         assert result.missing is None
         assert result.ci_low <= result.value <= result.ci_high
@@ -110,6 +110,7 @@ def test_unlabelled_data_can_still_be_retrieved(make_set):
     missing = by_key(evaluation, "missing")
     assert missing["linear_probe", "m0", "accuracy"] == "no labels"
     assert missing["nearest_centroid", "all", "macro_f1"] == "no labels"
+    assert evaluation.outliers is None
     assert missing["retrieval", "m0->m1", "mrr"] is None
 
 
