@@ -8,7 +8,7 @@ import numpy as np
 
 from domains.protein.residues import RESIDUES
 from shared.encoders.bert import import_transformers
-from shared.errors import ConfigError, WeightsError
+from shared.errors import ConfigError, WeightsError, first_line
 from shared.preprocess import Prepared, Preprocessor
 from shared.schema import Array, Schema
 
@@ -159,7 +159,7 @@ class TextFields(Preprocessor):
         except (OSError, ValueError) as error:
             raise WeightsError(
                 f"text_fields: transformers cannot load the tokenizer {name!r}: "
-                f"{str(error).splitlines()[0]} Give the folder of one."
+                f"{first_line(error)}. Give the folder of one."
             ) from error
 
     def __call__(self, raw: str) -> Prepared:
