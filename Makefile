@@ -48,6 +48,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet lightly open_clip_torch
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/startup.py
 
 clean:

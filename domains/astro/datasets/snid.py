@@ -25,6 +25,7 @@ _COARSE = {"IIb": "Ib", "Ia": "Ia", "Ib": "Ib", "Ic": "Ic", "II": "II"}  # the f
 _GRID = np.arange(3850.0, 9000.0, 2.0)  # Angstrom, where spectra are compared
 _HEADER_CELLS = 10
 _TYPE = 7
+_WIDTHS = (8, 9)  # of the first and of every other column below the knots
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,16 @@ def parse_template(text: str, where: str) -> Template:
     Raises:
         DataError: It is cut short or not in this format.
     """
-    lines = [line.split() for line in text.splitlines()]
+    rows = text.splitlines()
+    lines = [line.split() for line in rows]
     try:
         header = lines[0]
         if len(header) != _HEADER_CELLS:
             raise ValueError(f"{len(header)} values in line 1, not {_HEADER_CELLS}")
         epochs, bins = int(header[0]), int(header[1])
         ages_at = 2 + int(lines[1][0])
-        ages = np.array(lines[ages_at][1:], dtype=np.float64)
-        body = lines[ages_at + 1 : ages_at + 1 + bins]
+        ages = np.array(_cells(rows[ages_at], epochs)[1:], dtype=np.float64)
+        body = [_cells(row, epochs) for row in rows[ages_at + 1 : ages_at + 1 + bins]]
         if epochs < 1 or bins < 1 or len(ages) != epochs or not np.isfinite(ages).all():
             raise ValueError(f"{len(ages)} ages in line {ages_at + 1} for {epochs} epochs")
         if len(body) != bins:
@@ -205,3 +207,16 @@ def parse_template(text: str, where: str) -> Template:
     if (np.diff(values[:, 0]) <= 0).any():
         raise DataError(f"{where}: the wavelengths do not increase. Get it anew.")
     return Template(header[_TYPE], ages, values[:, 0], values[:, 1:])
+
+
+def _cells(row: str, epochs: int) -> list[str]:
+    """One number, then one an epoch: what spaces part, else columns of the published widths, where
+    a number that fills its column stands against its neighbour."""
+    cells = row.split()
+    first, width = _WIDTHS
+    if len(cells) == epochs + 1 or len(row) != first + width * epochs:
+        return cells
+    starts = [0, *range(first, len(row), width)]
+    ends = [*starts[1:], None]
+    columns = [row[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+    return columns if all(columns) else cells
