@@ -153,7 +153,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     settings = [*TINY, f"run_folder={folder}", "trainer.max_epochs=10000"]
     command = [sys.executable, "-m", "zoo.cli.main", "train", *settings]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # jobs in the background are started with the signal ignored, and hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:

@@ -208,7 +208,8 @@ def test_chunks_give_the_same_gradients() -> None:
         passes(runner, batch, Position(), lambda loss: loss.backward())
         gradients.append([p.grad for p in runner.parameters() if p.requires_grad])
     for plain, cached in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, cached, rtol=1e-4, atol=1e-6)
+        # rounding is relative to the largest: elements cancel, and threads change the order of sums
+        torch.testing.assert_close(plain, cached, rtol=0, atol=1e-4 * float(plain.abs().max()))
 
 
 def test_no_small_crops() -> None:
