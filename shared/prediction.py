@@ -202,7 +202,10 @@ def batches(
     """
     positions = {
         m: dataset.schemas[m].select(
-            model.schemas[m].channels, taker=model.config.name, given_by=dataset.name
+            model.schemas[m].channels,
+            taker=model.config.name,
+            given_by=dataset.name,
+            remedy=model.preprocessors[m].remedy,
         )
         for m in modalities
     }

@@ -25,7 +25,11 @@ class Preprocessor(ABC):
     Attributes:
         takes: The channels it reads, in the order in which `__call__` receives them.
         settings: What the constructor was given; with `takes` and `state` it rebuilds the object.
+        remedy: What helps where a model has it and data do not give what it takes; empty: an
+            adapter may.
     """
+
+    remedy: str = ""
 
     def __init__(
         self, schema: Schema, used: tuple[Channel, ...], settings: Mapping[str, Any]

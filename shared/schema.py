@@ -67,24 +67,33 @@ class Schema:
     def channel(self, name: str) -> Channel:
         return self.channels[self.names.index(name)]
 
-    def select(self, required: tuple[Channel, ...], *, taker: str, given_by: str) -> list[int]:
+    def select(
+        self, required: tuple[Channel, ...], *, taker: str, given_by: str, remedy: str = ""
+    ) -> list[int]:
         """Positions in this schema of the channels a model takes.
+
+        Args:
+            required: The channels.
+            taker: Who takes them, for the message.
+            given_by: Who gives this schema, for the message.
+            remedy: What helps where they do not fit; by default an adapter.
 
         Raises:
             SchemaError: A channel is not given, or given in another unit.
         """
+        remedy = remedy or _adapter_hint(self.modality)
         for wanted in required:
             if wanted.name not in self.names:
                 near = f" {suggest(wanted.name, self.names)}" if self.names else ""
                 raise SchemaError(
                     f"{self.modality}: {taker} takes channel {wanted}, which {given_by} does not "
-                    f"give.{near} {_adapter_hint(self.modality)}"
+                    f"give.{near} {remedy}"
                 )
             given = self.channel(wanted.name)
             if given.unit != wanted.unit:
                 raise SchemaError(
                     f"{self.modality}: {taker} takes channel {wanted}, {given_by} gives {given}. "
-                    f"{_adapter_hint(self.modality)}"
+                    f"{remedy}"
                 )
         return [self.names.index(channel.name) for channel in required]
 

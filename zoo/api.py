@@ -320,18 +320,19 @@ def _run_behind(folder: Path) -> dict[str, Any]:
 
 
 def _resolve_data(data: Any, known: Mapping[str, Any] | None, name: str) -> Dataset:
-    """The data asked for, else those known from the run behind the model of that name."""
+    """The data asked for, else those known from the run behind the model of that name; of the
+    latter `on_error` alone can be another one, since the split has to stay."""
     if isinstance(data, Dataset):
         return data
     if isinstance(data, str):
         data = {"name": data}
-    if not data:
+    if not data or set(data) == {"on_error"}:
         if not known:
             raise ConfigError(
                 f"{name} comes without data: choose some by data=NAME data.root=PATH "
                 "(`zoo list datasets`)."
             )
-        data = known
+        data = {**known, **(data or {})}
     return build_dataset(data, plugins().registries)
 
 

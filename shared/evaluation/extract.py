@@ -248,4 +248,5 @@ class ZooEmbedder:
 
     def _positions(self, modality: str, schema: Schema) -> list[int]:
         taken = self._model.schemas[modality].channels
-        return schema.select(taken, taker=self.name, given_by="the dataset")
+        remedy = self._model.preprocessors[modality].remedy
+        return schema.select(taken, taker=self.name, given_by="the dataset", remedy=remedy)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import zoo
 from domains.astro.importing import import_model
-from shared.errors import ConfigError, WeightsError
+from shared.errors import ConfigError, SchemaError, WeightsError
 from zoo.cli.main import main
 from zoo.plugins import plugins
 
@@ -215,6 +215,14 @@ def test_raw_stars_with_statistics_are_processed_stars_without(
             raw.embed(**{modality: [star[modality] for star in stars]}),
             processed.embed(**{modality: tables}),
         )
+
+
+@pytest.mark.parametrize("use", [zoo.embed, zoo.evaluate])
+def test_processed_models_say_what_makes_one_of_raw_stars(tmp_path: Path, use: Any) -> None:
+    model = load(write(tmp_path / "upstream", whole(), CONFIG))
+    raw = {"name": "simulated_variable_stars", "n_stars": 20, "catalogue_columns": True}
+    with pytest.raises(SchemaError, match=r"\[dimensionless\].*again with statistics=info\.json"):
+        use(model, raw)
 
 
 def test_import_then_load_by_name(

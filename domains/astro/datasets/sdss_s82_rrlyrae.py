@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from domains.astro.datasets.members import find_members, parse_csv, read_text, to_numbers
-from shared.data.dataset import Dataset, Raw, SampleTable, hash_files
+from shared.data.dataset import Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import ConfigError, DataError
 from shared.schema import Array, Channel, Schema
 
@@ -26,7 +26,8 @@ class SdssS82RRLyrae(Dataset):
     """RR Lyrae stars, labelled by sub-type (`ab`, `c`); light curves in one band and table 2.
 
     - `photometry` (n, 3): MJD [d], magnitude [mag], its error [mag]; not corrected for extinction.
-      Rows with a sentinel (magnitude or error above 90) are left out.
+      Rows with a sentinel (magnitude or error beyond 90) or whose error is rounded to 0 are left
+      out.
     - `metadata` (11,): period [d], amplitude and magnitude at maximum [mag] of the best template in
       u, g, r, i, z, corrected for extinction. The period nearly tells the sub-type.
 
@@ -81,12 +82,22 @@ class SdssS82RRLyrae(Dataset):
         text = self._members.read(self._member[number]).decode(errors="replace")
         rows = parse_csv(text, ("time", "mag", "magerr", "band"), where)
         values = to_numbers([row[:3] for row in rows if row[3] == self.band], where)
-        raw = {"metadata": self._properties[number]}
+        raw: dict[str, Array | DataError] = {"metadata": or_error(self._metadata, number)}
         if len(values):
-            values = values[(values[:, 1:] <= _SENTINEL).all(axis=1)]
+            bad = (np.abs(values[:, 1:]) > _SENTINEL).any(axis=1) | (values[:, 2] == 0)
+            values = values[~bad]
         if len(values):
             raw["photometry"] = values
         return raw
+
+    def _metadata(self, number: str) -> Array:
+        row = self._properties[number]
+        if np.isnan(row).any():
+            raise DataError(
+                f"{self.root / _TABLE}: star {number} has no "
+                f"{_SOURCE[int(np.isnan(row).argmax())]}; the file may be truncated. Get it anew."
+            )
+        return row
 
     def content_fingerprint(self) -> str:
         tables = [self.root / "periods.csv", self.root / _TABLE]
@@ -109,11 +120,4 @@ class SdssS82RRLyrae(Dataset):
                 f"{path}: is not table 2 of Sesar et al. 2010 in the journal's machine-readable "
                 f"form ({error}). Get it anew."
             ) from error
-        rows = np.stack(columns, axis=1)
-        for number, row in zip(numbers, rows, strict=True):
-            if np.isnan(row).any():
-                raise DataError(
-                    f"{path}: star {number} has no {_SOURCE[int(np.isnan(row).argmax())]}; the "
-                    "file may be truncated. Get it anew."
-                )
-        return dict(zip(numbers, rows, strict=True))
+        return dict(zip(numbers, np.stack(columns, axis=1), strict=True))

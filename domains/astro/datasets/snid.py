@@ -23,9 +23,9 @@ SNID_SPECTRA = Schema(
 
 _COARSE = {"IIb": "Ib", "Ia": "Ia", "Ib": "Ib", "Ic": "Ic", "II": "II"}  # the first that fits
 _GRID = np.arange(3850.0, 9000.0, 2.0)  # Angstrom, where spectra are compared
-_HEADER_CELLS = 10
-_TYPE = 7
-_WIDTHS = (8, 9)  # of the first and of every other column below the knots
+# epochs, bins, two wavelengths, knots, name, decline rate, type, two numbers of the type; a long
+# name stands against the decline rate
+_HEADER = re.compile(r"\s*(\d+)\s+(\d+)(?:\s+\S+){3}\s.*\S\s*-?\d\.\d+\s+(\S+)\s+\d+\s+\d+\s*")
 
 
 @dataclass(frozen=True)
@@ -187,13 +187,13 @@ def parse_template(text: str, where: str) -> Template:
     rows = text.splitlines()
     lines = [line.split() for line in rows]
     try:
-        header = lines[0]
-        if len(header) != _HEADER_CELLS:
-            raise ValueError(f"{len(header)} values in line 1, not {_HEADER_CELLS}")
-        epochs, bins = int(header[0]), int(header[1])
+        header = _HEADER.fullmatch(rows[0])
+        if header is None:
+            raise ValueError(f"line 1 is {rows[0].strip()[:80]!r}")
+        epochs, bins, kind = int(header[1]), int(header[2]), header[3]
         ages_at = 2 + int(lines[1][0])
-        ages = np.array(_cells(rows[ages_at], epochs)[1:], dtype=np.float64)
-        body = [_cells(row, epochs) for row in rows[ages_at + 1 : ages_at + 1 + bins]]
+        ages = np.array(lines[ages_at][1:], dtype=np.float64)
+        body = lines[ages_at + 1 : ages_at + 1 + bins]
         if epochs < 1 or bins < 1 or len(ages) != epochs or not np.isfinite(ages).all():
             raise ValueError(f"{len(ages)} ages in line {ages_at + 1} for {epochs} epochs")
         if len(body) != bins:
@@ -206,17 +206,4 @@ def parse_template(text: str, where: str) -> Template:
     values = to_numbers(body, where)
     if (np.diff(values[:, 0]) <= 0).any():
         raise DataError(f"{where}: the wavelengths do not increase. Get it anew.")
-    return Template(header[_TYPE], ages, values[:, 0], values[:, 1:])
-
-
-def _cells(row: str, epochs: int) -> list[str]:
-    """One number, then one an epoch: what spaces part, else columns of the published widths, where
-    a number that fills its column stands against its neighbour."""
-    cells = row.split()
-    first, width = _WIDTHS
-    if len(cells) == epochs + 1 or len(row) != first + width * epochs:
-        return cells
-    starts = [0, *range(first, len(row), width)]
-    ends = [*starts[1:], None]
-    columns = [row[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-    return columns if all(columns) else cells
+    return Template(kind, ages, values[:, 0], values[:, 1:])

@@ -15,6 +15,11 @@ from shared.schema import Array, Channel, Schema
 if TYPE_CHECKING:
     from torch import Tensor
 
+_REMEDY = (
+    "It takes processed samples. If the weights were imported, import them again with "
+    "statistics=info.json: that makes a model of stars as measured."
+)
+
 
 def _dimensionless(schema: Schema) -> tuple[Channel, ...]:
     """All channels of a schema; one with a unit then does not fit."""
@@ -44,6 +49,7 @@ class ProcessedLightCurve(LightCurveSeries):
     """
 
     flux_column = 1
+    remedy = _REMEDY
 
     def __init__(self, schema: Schema, max_length: int = 200) -> None:
         super().__init__(schema, _dimensionless(schema), {"max_length": max_length})
@@ -77,6 +83,8 @@ class ProcessedSpectrum(SpectrumSeries):
         ConfigError: `length` is not positive.
     """
 
+    remedy = _REMEDY
+
     def __init__(self, schema: Schema, length: int = 2575) -> None:
         super().__init__(schema, _dimensionless(schema), {"length": length})
         self.length = require_positive("ProcessedSpectrum", length, "length")
@@ -106,6 +114,8 @@ class ProcessedMetadata(Preprocessor):
     Args:
         schema: Any channels without units.
     """
+
+    remedy = _REMEDY
 
     def __init__(self, schema: Schema) -> None:
         super().__init__(schema, _dimensionless(schema), {})

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from domains.astro.preprocess.light_curve import LightCurve
 from domains.astro.preprocess.metadata import MetadataTable
 from domains.astro.preprocess.spectrum import Spectrum
 from shared.data.dataset import AdaptedDataset, Dataset
+from shared.data.skipping import SkippingDataset
 from shared.errors import ConfigError, DataError
 
 DATA = Path(os.environ.get("ZOO_DATA", Path(__file__).parents[4] / "shared" / "data")) / "astronomy"
@@ -172,6 +174,7 @@ def test_sdss_sentinels_are_masked(tmp_path: Path) -> None:
     write_sdss(tmp_path)
     path = tmp_path / "light-curves" / "11.csv"
     path.write_text(path.read_text() + "50100,99.99,0.01,g\n50101,15.0,99.999,g\n")
+    path.write_text(path.read_text() + "50102,-99.99,0.01,g\n50103,15.0,0.000,g\n")
     assert len(SdssS82RRLyrae(str(tmp_path))[0]["photometry"]) == 10
     path.write_text("time,mag,magerr,band\n50100,99.99,0.01,g\n")
     assert "photometry" not in SdssS82RRLyrae(str(tmp_path))[0]
@@ -352,6 +355,89 @@ def test_osc_rows_that_do_not_count(tmp_path: Path) -> None:
     assert 50106 not in strict[:, 0]
 
 
+def test_osc_odd_rows_of_a_good_event(tmp_path: Path) -> None:
+    event = osc_event()
+    good = OscSupernovae.schemas["photometry"].names, len(event["photometry"])
+    point = {"time": "50100", "band": "B", "magnitude": "16", "e_magnitude": "0.1"}
+    for odd in (
+        {"magnitude": "<15"},
+        {"magnitude": ["15", "16"]},
+        {"magnitude": "99.99"},
+        {"magnitude": "nan"},
+        {"e_magnitude": "0.1:"},
+        {"e_magnitude": "nan"},
+        {"e_magnitude": "0"},
+        {"e_magnitude": "inf"},
+        {"time": "night"},
+        {"time": []},
+        {"time": None},
+        {"band": None},
+        {"band": ""},
+        {"upperlimit": True, "fluxdensity": "?", "e_fluxdensity": "1"},
+    ):
+        event["photometry"].append({**point, **odd})
+    event["photometry"].append({key: point[key] for key in point if key != "time"})
+    write_osc(tmp_path, SN1=event)
+    curve = OscSupernovae(str(tmp_path), ["Ia"])[0]["photometry"]
+    assert curve.shape == (good[1], len(good[0]))
+    assert curve[:, 0].max() < 50100
+
+
+def test_osc_odd_points_and_units_of_spectra(tmp_path: Path) -> None:
+    data = [[str(w / 10), f"{w % 7 + 1}e-15", "1e-16"] for w in range(3500, 9500, 10)]
+    odd = [["650", "nan"], ["650", "--"], ["", "1e-15"], ["0", "1e-15"], ["650"], []]
+    zeros = [[str(w), "0.0"] for w in range(2000, 10000, 10)]
+    spectra = [
+        {"u_wavelengths": "nm", "u_fluxes": "erg/s/cm^2/Angstrom", "data": data[::-1] + odd},
+        {"u_wavelengths": "Angstrom", "data": zeros},
+        {"u_wavelengths": "Angstrom", "filename": "of a spectrum that is kept elsewhere"},
+        {"u_wavelengths": "keV", "data": [["1", "2"]]},
+        {"data": [["4000", "1"], ["9000", "2"]]},
+    ]
+    write_osc(tmp_path, SN1=osc_event(spectra=spectra))
+    found = OscSupernovae(str(tmp_path), ["Ia"])[0]["spectra"]
+    np.testing.assert_allclose(found[:, 0], np.arange(3500, 9500, 10))
+    np.testing.assert_allclose(found[0, 1], 1e-15)
+
+
+def test_osc_first_value_that_can_be_read(tmp_path: Path) -> None:
+    def several(*values: Any) -> list[dict[str, Any]]:
+        return [{"value": value} for value in values]
+
+    event = osc_event(
+        ra=several("25:00:00", "01:30:60.0"), ebv=several("<0.3", 0.1), redshift=several(), dec=None
+    )
+    write_osc(tmp_path, SN1=event)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row = OscSupernovae(str(tmp_path), ["Ia"])[0]["metadata"]
+    np.testing.assert_allclose(row, [np.nan, 22.75, np.nan, 0.1, np.nan])
+
+
+def test_osc_skips_only_what_cannot_be_used(tmp_path: Path) -> None:
+    broken = osc_event(redshift=[{"value": "high"}])
+    broken["spectra"] = [{"u_wavelengths": "Angstrom", "data": [5, 6]}]
+    write_osc(tmp_path, SN1=broken, SN2=osc_event())
+    dataset = AdaptedDataset(
+        OscSupernovae(str(tmp_path), ["Ia"]), {"photometry": AB_MAGNITUDE_TO_FLUX}
+    )
+    skipping = SkippingDataset(dataset)
+    assert set(skipping[0]) == {"photometry"}
+    assert {(entry.id, entry.modality) for entry in skipping.skipped} == {
+        ("SN1", "spectra"),
+        ("SN1", "metadata"),
+    }
+
+
+def test_osc_events_without_a_type_are_left_out(tmp_path: Path) -> None:
+    untyped = osc_event()
+    del untyped["claimedtype"]
+    write_osc(tmp_path, SN1=untyped, SN2=osc_event(), SN3=osc_event(claimedtype=[]))
+    dataset = OscSupernovae(str(tmp_path), ["Ia"])
+    assert dataset.ids.tolist() == ["SN2"]
+    assert dataset.dropped == {"no claimed type": 2}
+
+
 def test_osc_light_curves_too_poor_are_absent(tmp_path: Path) -> None:
     few, flat = osc_event(), osc_event()
     few["photometry"] = few["photometry"][:4]
@@ -383,15 +469,21 @@ def test_osc_best_covering_spectrum(tmp_path: Path) -> None:
         (b'{"SN1": {"claimedtype": [', "not a JSON"),
         (b'{"SN1": {}, "SN2": {}}', "one event"),
         (b'{"SN1": []}', "not an object"),
-        (b'{"SN1": {"photometry": []}}', "claimedtype"),
+        (b'{"SN1": {"claimedtype": ["Ia"]}}', "claimedtype"),
+        (b'{"SN1": {"claimedtype": [{"value": "Ia"}], "photometry": 3}}', "not an entry"),
+        (
+            b'{"SN1": {"claimedtype": [{"value": "Ia"}], "spectra": '
+            b'[{"u_wavelengths": "Angstrom", "data": [["x", "y"], ["4000"]]}]}}',
+            "spectrum of 2 rows without numbers",
+        ),
         (
             b'{"SN1": {"claimedtype": [{"value": "Ia"}], "photometry": '
             b'[{"time": "x", "band": "B", "magnitude": "1", "e_magnitude": "1"}]}}',
-            "not an entry",
+            "no row of photometry holds numbers",
         ),
         (
             b'{"SN1": {"claimedtype": [{"value": "Ia"}], "ra": [{"value": "east"}]}}',
-            "not an entry",
+            "ra is 'east'",
         ),
     ],
 )
