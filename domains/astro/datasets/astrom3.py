@@ -97,11 +97,10 @@ class AstroM3(Dataset):
 
     def read(self, index: int) -> Raw:
         name, spectrum, target = self._texts[index]
-        photo = self._numbers[index, : len(PHOTO_COLUMNS)]
         return {
-            "photometry": or_error(self._read_light_curve, name, photo),
+            "photometry": or_error(self._read_light_curve, name, index),
             "spectra": or_error(self._read_spectrum, spectrum, target),
-            "metadata": self._numbers[index, len(PHOTO_COLUMNS) :],
+            "metadata": or_error(self._read_columns, index, slice(len(PHOTO_COLUMNS), None)),
         }
 
     def content_fingerprint(self) -> str:
@@ -118,8 +117,8 @@ class AstroM3(Dataset):
         return [self._folder / f"{split}.csv" for split in SPLITS]
 
     @cached_property
-    def _rows(self) -> list[tuple[str, list[str], Array]]:
-        """Split, texts and numbers of every star."""
+    def _rows(self) -> list[tuple[str, list[str], Array | DataError]]:
+        """Split, texts and numbers of every star, or why it has no numbers."""
         rows = []
         for split, path in zip(SPLITS, self._tables, strict=True):
             cells = parse_csv(read_text(path), (*_TEXT, *_COLUMNS), str(path))
@@ -128,7 +127,7 @@ class AstroM3(Dataset):
                 for column, text in zip(_TEXT, texts, strict=True):
                     if not text:
                         raise DataError(f"{path}, row {number}: {column!r} is empty. Correct it.")
-                values = _row_numbers(row[len(_TEXT) :], f"{path}, row {number}")
+                values = or_error(_row_numbers, row[len(_TEXT) :], f"{path}, row {number}")
                 rows.append((split, texts, values))
         if not rows:
             raise DataError(f"{self._folder}: train.csv, val.csv and test.csv have no rows.")
@@ -141,11 +140,6 @@ class AstroM3(Dataset):
     @cached_property
     def _splits(self) -> list[str]:
         return [split for split, _, _ in self._rows]
-
-    @cached_property
-    def _numbers(self) -> Array:
-        """(stars, 38) float64 in the order of `_COLUMNS`."""
-        return np.stack([values for _, _, values in self._rows])
 
     @cached_property
     def _dat(self) -> dict[str, str]:
@@ -168,6 +162,13 @@ class AstroM3(Dataset):
             found.setdefault(_bare(path.name), []).append(path)
         return found
 
+    def _read_columns(self, index: int, part: slice) -> Array:
+        """Some of a star's 38 numbers, in the order of `_COLUMNS`."""
+        values = self._rows[index][2]
+        if isinstance(values, DataError):
+            raise values
+        return values[part]
+
     def _read_spectrum(self, file_name: str, target: str) -> Array:
         return read_lamost(self._find_spectrum(file_name, target))
 
@@ -187,7 +188,8 @@ class AstroM3(Dataset):
             raise DataError(f"{folder}: {bare} is there as {places}. Keep one of them.")
         return paths[0]
 
-    def _read_light_curve(self, name: str, photo: Array) -> Array:
+    def _read_light_curve(self, name: str, index: int) -> Array:
+        photo = self._read_columns(index, slice(len(PHOTO_COLUMNS)))
         stem = name.replace(" ", "")
         if stem not in self._dat:
             raise DataError(

@@ -318,3 +318,14 @@ def test_a_broken_modality_leaves_the_others_of_use(tmp_path: Path) -> None:
     good, errors = open_raw(tmp_path).parts(0)
     assert set(good) == {"spectra", "metadata"}
     assert set(errors) == {"photometry"}
+
+
+def test_an_empty_cell_leaves_the_spectrum_of_use(tmp_path: Path) -> None:
+    write_raw(tmp_path)
+    _cell(0, "parallax", "")(tmp_path)
+    dataset = open_raw(tmp_path)
+    good, errors = dataset.parts(0)
+    assert set(good) == {"spectra"}
+    assert set(errors) == {"photometry", "metadata"}
+    assert "row 1: column 'parallax' is missing" in str(errors["metadata"])
+    assert not dataset.parts(1)[1]
