@@ -45,7 +45,9 @@ FIGURES = (
     "% of training spent waiting, memory",
     "% of training spent waiting, each access, 0 workers",
 )
-REAL = ("sdss_s82_rrlyrae", "osc_supernovae")
+TO_FLUX = {"photometry": "ab_magnitude_to_flux"}
+REAL = {"sdss_s82_rrlyrae": TO_FLUX, "osc_supernovae": TO_FLUX, "snid_supernova_spectra": {}}
+"""Names of real sets, and their adapters."""
 
 
 class EachAccess(torch.utils.data.Dataset[PreparedSample]):
@@ -71,9 +73,8 @@ class EachAccess(torch.utils.data.Dataset[PreparedSample]):
 
 def datasets(folder: Path | None, n_stars: int) -> dict[str, Dataset]:
     found = {"simulated_variable_stars": zoo.dataset("simulated_variable_stars", n_stars=n_stars)}
-    adapters = {"photometry": "ab_magnitude_to_flux"}
-    for name in REAL:
-        if folder is not None and (root := folder / "astronomy" / name).is_dir():
+    for name, adapters in REAL.items():
+        if folder is not None and (root := folder / name).is_dir():
             found[name] = zoo.dataset(name, root=str(root), adapters=adapters)
     return found
 
