@@ -35,7 +35,8 @@ class Preprocessor(ABC):
         self, schema: Schema, used: tuple[Channel, ...], settings: Mapping[str, Any]
     ) -> None:
         """Raises SchemaError when the schema lacks a channel or has it in another unit."""
-        schema.select(used, taker=type(self).__name__, given_by="the dataset")
+        name = type(self).__name__
+        schema.select(used, taker=name, given_by="the dataset", remedy=self.remedy)
         channels = tuple(schema.channel(c.name) for c in used)
         self.takes = replace(schema, channels=channels)
         self.settings = dict(settings)

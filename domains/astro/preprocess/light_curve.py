@@ -173,6 +173,12 @@ class AstroM3LightCurve(LightCurveSeries):
         settings = {"columns": list(columns), "max_length": max_length}
         settings |= {"time_dtype": time_dtype, "padding": padding}
         used = (*PHOTOMETRY.channels, *(_constant(schema, name) for name in columns))
+        if columns:
+            self.remedy = (
+                "Catalogue columns come beside the light curve by data.catalogue_columns=true "
+                "(built-in stars) or data.photometry_columns=[…] (star_folder); fluxes from "
+                "magnitudes by an adapter."
+            )
         super().__init__(schema, used, settings)
         self.max_length = require_positive("AstroM3LightCurve", max_length)
         self.time_dtype, self.padding = time_dtype, padding
