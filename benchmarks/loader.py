@@ -62,13 +62,14 @@ class EachAccess(torch.utils.data.Dataset[PreparedSample]):
     def __getitem__(self, index: int) -> PreparedSample:
         row = int(self.rows[index])
         raw = self.data.dataset.read(row)
-        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        seed = int(torch.randint(2**31, ()))
+        rng = np.random.default_rng(seed)
         inputs = {}
         for modality, preprocessor in self.data.preprocessors.items():
             if modality in raw:
                 prepared = preprocessor(self.data.select(raw, modality))
                 inputs[modality] = preprocessor.crop(prepared, rng)
-        return PreparedSample(inputs, int(self.data.dataset.labels[row]), 0, row)
+        return PreparedSample(inputs, int(self.data.dataset.labels[row]), 0, row, seed)
 
 
 def datasets(folder: Path | None, n_stars: int) -> dict[str, Dataset]:

@@ -66,7 +66,8 @@ def make_batch(runner: Runner, device: str) -> Batch:
     """Random images with the views of the objective."""
     inputs = {m: {"values": torch.randn(ROWS, 3, SIZE, SIZE)} for m in runner.model.modalities}
     present = {m: torch.ones(ROWS, dtype=torch.bool) for m in inputs}
-    batch = Batch(inputs, present, torch.zeros(ROWS).long(), torch.arange(ROWS), torch.arange(ROWS))
+    rows = torch.arange(ROWS)
+    batch = Batch(inputs, present, torch.zeros(ROWS).long(), rows, rows, rows)
     return runner.make_views(batch.to(device))
 
 

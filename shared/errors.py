@@ -8,7 +8,13 @@ from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """A mistake in what the user gave: shown as one message, without a traceback."""
+    """A mistake in what the user gave: shown as one message, without a traceback.
+
+    Attributes:
+        exit_code: Of the command line.
+    """
+
+    exit_code = 2
 
 
 class ConfigError(ZooError):
@@ -35,8 +41,18 @@ class DataError(ZooError):
     """A file or array that cannot be read as what it should be."""
 
 
+class WriteError(DataError):
+    """A file or folder that cannot be written: the disk is full, or the permission lacks."""
+
+
 class WeightsError(ZooError):
     """Weights that are absent, damaged or of another architecture."""
+
+
+class RankError(ZooError):
+    """A process of a run that was lost, which is nobody's mistake."""
+
+    exit_code = 1
 
 
 class EvaluationError(ZooError):

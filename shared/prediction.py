@@ -221,7 +221,9 @@ def batches(
                 try:
                     prepared[modality] = inference.prepare(model, modality, [value])[0]
                 except DataError as error:
-                    dataset.refuse(row, modality, DataError(f"{dataset.where(row)}: {error}"))
+                    dataset.refuse(
+                        row, modality, DataError(f"{dataset.where(row, modality)}: {error}")
+                    )
         if have := {m: p for m, p in prepared.items() if p is not None}:
             chunk[row] = have
         if chunk and (len(chunk) == batch_size or row == last):

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from shared.prediction import Predictions as Predictions
     from shared.preprocess import Prepared as Prepared
     from shared.preprocess import Preprocessor as Preprocessor
+    from shared.random import fold_in as fold_in
+    from shared.random import uniform as uniform
     from shared.schema import Adapter as Adapter
     from shared.schema import Channel as Channel
     from shared.schema import Schema as Schema
@@ -72,6 +74,7 @@ _HOMES = {
     "Encoder": "shared.encoders.base",
     "evaluate": "zoo.api",
     "Evaluator": "shared.evaluation.evaluator",
+    "fold_in": "shared.random",
     "Fusion": "shared.encoders.base",
     "hash_files": "shared.data.dataset",
     "HubSource": "shared.model_entry",
@@ -95,6 +98,7 @@ _HOMES = {
     "Tensors": "shared.objectives.base",
     "Term": "shared.objectives.base",
     "train": "zoo.api",
+    "uniform": "shared.random",
     "View": "shared.data.batch",
     "ZooError": "shared.errors",
 }

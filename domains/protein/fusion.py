@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
+from shared.distributed import numbers_of_ranks
 from shared.encoders.base import Embedding, Fusion
 from shared.encoders.bert import mean_over
 from shared.errors import ConfigError
@@ -56,6 +57,16 @@ class CrossAttention(nn.Module):
         return x.view(*x.shape[:2], *self.heads).transpose(1, 2)
 
 
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """A norm over all positions of (batch, length, dim)."""
+    length = x.shape[1]
+    over_ranks = norm.training and type(norm) not in (nn.BatchNorm1d, nn.Identity)
+    missing = max(numbers_of_ranks(length, x.device)) - length if over_ranks else 0
+    padded = pad(x, (0, 0, 0, missing))
+    normed: Tensor = norm(padded.flatten(0, 1)).view_as(padded)[:, :length]
+    return normed
+
+
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """(batch, 1, 1, length), the lowest finite number where the mask is False: where it is so
     everywhere, the softmax is that of no mask and not NaN."""
@@ -66,8 +77,8 @@ def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 class CrossAttentionFusion(Fusion):
     """Blocks of attention over two modalities, each followed by a batch norm and a ReLU.
 
-    The batch norms see all positions, padding (zero) included, as ProtST's do. `pooled` is the
-    mean over the joint tokens.
+    The batch norms see all positions, padding (zero) included, as ProtST's do; over several ranks
+    the padding of the joint batch. `pooled` is the mean over the joint tokens.
 
     Args:
         dims: Width of the tokens of two modalities, which has to be one.
@@ -111,7 +122,7 @@ class CrossAttentionFusion(Fusion):
         for depth, layer in enumerate(self.layers):
             attended = layer(parts, masks)
             parts = [
-                norms[depth](x.flatten(0, 1)).view_as(x).relu()  # type: ignore[index]
+                _normed(norms[depth], x).relu()  # type: ignore[index]
                 for norms, x in zip(self.norms, attended, strict=True)
             ]
         joint, mask = torch.cat(parts, dim=1), torch.cat(masks, dim=1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.preprocess import Prepared, Preprocessor
+from shared.random import fold_in
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Batch:
         labels: (batch,) int64, -1 where unknown.
         groups: (batch,) int64, equal for samples of one group.
         rows: (batch,) int64, positions in the dataset.
+        seeds: (batch,) int64, what the random draws of each sample are a function of.
         views: Views by `objective/view`, where they were made already.
     """
 
@@ -53,6 +55,7 @@ class Batch:
     labels: Tensor
     groups: Tensor
     rows: Tensor
+    seeds: Tensor
     views: dict[str, View] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -65,11 +68,20 @@ class Batch:
             move(self.labels),
             move(self.groups),
             move(self.rows),
+            move(self.seeds),
             {name: view.to(device, non_blocking) for name, view in self.views.items()},
         )
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def seeds_of(self, modality: str) -> Tensor:
+        """(present,) int64, seeds of the samples that have a modality, for `shared.random.uniform`;
+        those of another modality are independent."""
+        seeds = fold_in(self.seeds, modality)
+        number = len(next(iter(self.inputs[modality].values())))
+        # a device would have to be waited for
+        return seeds if number == len(seeds) else seeds[self.present[modality]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class PreparedSample:
     label: int
     group: int
     row: int
+    seed: int
 
 
 def collate(
@@ -113,6 +126,7 @@ def collate(
         torch.tensor([s.label for s in samples], dtype=torch.int64),
         torch.tensor([s.group for s in samples], dtype=torch.int64),
         torch.tensor([s.row for s in samples], dtype=torch.int64),
+        torch.tensor([s.seed for s in samples], dtype=torch.int64),
     )
 
 

@@ -14,6 +14,7 @@ from shared.data.splits import SPLITS as SPLITS
 from shared.data.splits import assign_splits
 from shared.errors import DataError
 from shared.schema import Adapter, Schema
+from shared.untrusted import check_regular
 
 _T = TypeVar("_T")
 
@@ -23,7 +24,7 @@ sample lacks is not a key."""
 
 WHOLE = ""
 """Stands for all modalities of a sample where nothing of it can be read."""
-_REMEDY = "Or leave out what cannot be used by data.on_error=skip."
+_REMEDY = "To leave out what cannot be used: data.on_error=skip."
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class Dataset(ABC):
 
     Attributes:
         version: Of a simulator; it stands beside every figure made on its data.
+        source: File or folder that says which samples there are, for messages; empty where none.
         synthetic: Whether nobody measured the data.
         split_seed: Another one, another split, where the table does not say the splits.
     """
 
     name: str
     version: str = ""
+    source: str = ""
     synthetic: bool = False
     split_seed: int = 0
     schemas: Mapping[str, Schema]
@@ -91,12 +94,16 @@ class Dataset(ABC):
     def table(self) -> SampleTable:
         table = self.make_table()
         if len(table.ids) == 0:
-            raise DataError(f"{self.name}: no sample was found.")
+            raise DataError(f"{self._listed}: no sample was found.")
         if len(set(table.ids)) != len(table.ids):
             seen: set[str] = set()
             twice = next(i for i in table.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise DataError(f"{self.name}: the id {twice!r} stands more than once.")
+            raise DataError(f"{self._listed}: the id {twice!r} stands more than once.")
         return table
+
+    @property
+    def _listed(self) -> str:
+        return f"{self.name} ({self.source})" if self.source else self.name
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -146,15 +153,22 @@ class Dataset(ABC):
             try:
                 if isinstance(value, DataError):
                     raise value
-                self.schemas[modality].check(value, self.where(index))
+                self.schemas[modality].check(value, self.where(index, modality))
                 good[modality] = value
             except DataError as error:
                 errors[modality] = error
         return good, errors
 
-    def where(self, index: int) -> str:
-        """The dataset and the sample, for messages."""
-        return f"{self.name}, sample {self.table.ids[index]!r}"
+    def file(self, index: int, modality: str) -> str:
+        """The file behind a modality of a sample (`WHOLE`: the sample), for messages; empty where
+        there is none, as in a simulator."""
+        return ""
+
+    def where(self, index: int, modality: str = WHOLE) -> str:
+        """The dataset, the sample and its file, for messages."""
+        file = self.file(index, modality)
+        place = f" ({file})" if file else ""
+        return f"{self.name}, sample {self.table.ids[index]!r}{place}"
 
     def refuse(self, index: int, modality: str, error: DataError) -> None:
         """Told when a modality of a sample cannot be used (`WHOLE`: the sample).
@@ -217,6 +231,9 @@ class AdaptedDataset(Dataset):
                 raw[modality] = or_error(adapter.convert, schema, given[modality])
         return raw
 
+    def file(self, index: int, modality: str) -> str:
+        return self._dataset.file(index, modality)
+
     def content_fingerprint(self) -> str:
         names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))
         return f"{self._dataset.content_fingerprint()}|{names}"
@@ -231,15 +248,16 @@ def or_error(read: Callable[..., _T], *args: object) -> _T | DataError:
 
 
 def hash_files(paths: Sequence[Any]) -> str:
-    """Hash of files' names, sizes and contents (sha256); one that cannot be opened counts by its
-    name, since reading it tells what is wrong."""
+    """Hash of files' names, sizes and contents (sha256); one that is no file or cannot be opened
+    counts by its name, since reading it tells what is wrong."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         try:
+            check_regular(path)
             with path.open("rb") as file:
                 digest.update(f"{path.name}:{path.stat().st_size}\x1f".encode())
                 while block := file.read(1 << 20):
                     digest.update(block)
-        except OSError:
+        except (OSError, DataError):
             digest.update(f"{path.name}:unreadable\x1f".encode())
     return digest.hexdigest()

@@ -1,19 +1,23 @@
 """Datasets of no domain: a folder of images by class, a table of texts."""
 
 import csv
-import struct
+import io
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files
 from shared.errors import DataError, suggest
+from shared.files import inside
 from shared.schema import Channel, Schema
+from shared.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -28,7 +32,11 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 # Pillow's modes of at most 8 bits a channel whose conversion to RGB keeps the values' meaning.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _LAYOUTS = "root/<class>/<image> or root/{train,val,test}/<class>/<image>"
-_BITS_PER_SAMPLE = 258  # tag of TIFF 6.0
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _STRIP_BYTE_COUNTS = 258, 277, 279  # tags of TIFF 6.0
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+_BMP_HEADER = b"\x28\0\0\0"  # the common one, after which nothing follows the pixels
+# what Pillow logs of a broken file is in the error that it raises, too
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # Python's own limit of 131,072 characters a cell is less than a genome or a report.
 _LONGEST_CELL = 2**31 - 1
 
@@ -53,6 +61,7 @@ class ImageFolder(Dataset):
 
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
+        self.source = str(self.root)
         self.schemas = {"image": IMAGE}
 
     @cached_property
@@ -82,7 +91,10 @@ class ImageFolder(Dataset):
         )
 
     def read(self, index: int) -> Raw:
-        return {"image": read_image(self._files[index][2])}
+        return {"image": read_image(inside(self.root, self._files[index][2]))}
+
+    def file(self, index: int, modality: str) -> str:
+        return str(self._files[index][2])
 
     def content_fingerprint(self) -> str:
         return hash_files([path for _, _, path in self._files])
@@ -97,36 +109,42 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
+    content = read_bytes(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _check_image(image, path)
-            upright = ImageOps.exif_transpose(image)
-            if image.mode in ("P", "PA"):
-                upright = upright.convert("RGBA")  # resolves the palette's transparent entries
-            return np.array(upright.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags, and of sizes that are not yet too large
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                _check_image(image, path, content)
+                image.verify()  # the check sums of PNG, of which decoding leaves out some
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                upright = ImageOps.exif_transpose(image)
+                if image.mode in ("P", "PA"):
+                    upright = upright.convert("RGBA")  # resolves the palette's transparent entries
+                return np.array(upright.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error} Scale it down or cut it into tiles.") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        KeyError,
-        IndexError,
-        struct.error,
-    ) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost any kind on broken files
         raise DataError(
             f"{path}: is not a whole {', '.join(_FORMATS)} image ({error}). Get it anew, or remove "
             "it."
         ) from error
 
 
-def _check_image(image: "ImageFile", path: Path) -> None:
+def _check_image(image: "ImageFile", path: Path, content: bytes) -> None:
     if image.mode not in _MODES or _bits(image) > 8:
         raise DataError(
             f"{path}: is an image of mode {image.mode} with more than 8 bits a channel, or with "
             "other channels than grey or colours. Scale it to 8-bit RGB yourself: which values "
             "become 0 and 255 is a choice."
+        )
+    if image.format == "TIFF" and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):  # type: ignore[attr-defined]
+        raise DataError(f"{path}: holds signed numbers, which are no colours. Convert it yourself.")
+    if (rows := _rows_stored(image, content)) != image.height:
+        raise DataError(
+            f"{path}: holds {rows} rows of pixels, where its header states {image.height}, which "
+            "is damaged or not of this image. Get it anew."
         )
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":  # a camera's JPEG with a preview is one picture
@@ -139,6 +157,22 @@ def _bits(image: "ImageFile") -> int:
         return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
     deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
     return 16 if deep else 8
+
+
+def _rows_stored(image: "ImageFile", content: bytes) -> int:
+    """Rows of pixels that an uncompressed image holds. Pillow reads as many as the header states:
+    it leaves out the others, and fills in what a TIFF lacks, both without a word."""
+    if image.format == "BMP" and content[14:18] == _BMP_HEADER:
+        tile: Any = image.tile[0]
+        if tile.codec_name == "raw":
+            stored = int((len(content) - tile.offset) // tile.args[1])
+            return max(stored, image.height)  # fewer are an error of Pillow's
+    if image.format == "TIFF" and image.info.get("compression") == "raw":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if _STRIP_BYTE_COUNTS in tags:
+            bits = image.width * tags.get(_SAMPLES_PER_PIXEL, 1) * _bits(image)
+            return int(sum(tags[_STRIP_BYTE_COUNTS]) // ((bits + 7) // 8))
+    return image.height
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -194,6 +228,7 @@ class TextTable(Dataset):
         group: str | None = None,
     ) -> None:
         self.path = Path(root).expanduser()
+        self.source = str(self.path)
         self.schemas = {"text": TEXT}
         self._names = {"text": text, "label": label, "id": id, "split": split, "group": group}
 
@@ -210,6 +245,8 @@ class TextTable(Dataset):
                     f"{suggest(name, set(header))} Choose it by data.{role}=COLUMN."
                 )
         columns = {role: [row[header.index(name)] for row in rows] for role, name in used.items()}
+        # ' cat' is the class 'cat'
+        columns |= {r: [cell.strip() for cell in c] for r, c in columns.items() if r != "text"}
         for role in columns.keys() - {"label"}:
             for number, cell in enumerate(columns[role], start=1):
                 if not cell.strip():
@@ -238,6 +275,9 @@ class TextTable(Dataset):
     def read(self, index: int) -> Raw:
         return {"text": self._columns["text"][index]}
 
+    def file(self, index: int, modality: str) -> str:
+        return f"{self.path}, row {index + 1}"
+
     def content_fingerprint(self) -> str:
         chosen = ",".join(f"{role}={name}" for role, name in self._names.items())
         return f"{hash_files([self.path])}|{chosen}"
@@ -249,14 +289,15 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     Raises:
         DataError: The file is missing, not UTF-8, cut inside quotes, or has a row of another width.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: there is no such file. Give root=FILE.csv.")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
-            rows = [row for row in csv.reader(file, strict=True) if row]
+        text = read_bytes(path).decode("utf-8-sig")
+        with _long_cells():
+            rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not a UTF-8 text file ({error}). Save it as UTF-8.") from error
-    except (OSError, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"{path}: is not a whole CSV file ({error}). Get it anew.") from error
     if not rows:
         raise DataError(f"{path}: is empty. Its first line names the columns.")

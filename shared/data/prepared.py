@@ -9,6 +9,7 @@ from shared.data.batch import Batch, PreparedSample, collate
 from shared.data.dataset import Dataset, Raw
 from shared.errors import DataError, SchemaError
 from shared.preprocess import Prepared, Preprocessor
+from shared.random import sample_seed
 
 Progress = Callable[[Sequence[int], str], Iterable[int]]
 """Wraps an iteration with a progress bar: (rows, what) → the same rows."""
@@ -22,13 +23,13 @@ def silent(rows: Sequence[int], what: str) -> Iterable[int]:
 class PreparedDataset:
     """Samples of a dataset through the preprocessors of a model.
 
-    Indexed by `(epoch, row)`; a random crop is a function of (seed, epoch, row). `epoch=None` asks
-    for the fixed crop of evaluation.
+    Indexed by `(epoch, row)`; what is random in a sample is a function of (seed, epoch, id).
+    `epoch=None` asks for the fixed crop of evaluation, and for draws that are always the same.
 
     Args:
         dataset: The samples.
         preprocessors: By modality. One that the dataset lacks is an error.
-        seed: Of the random crops.
+        seed: Of the random crops and views.
         in_memory: Keep what `load` prepared; otherwise every access reads and prepares anew.
 
     Raises:
@@ -124,12 +125,11 @@ class PreparedDataset:
         epoch, row = key
         memory = self._memory or {}
         prepared = memory[row] if row in memory else self._prepare(row)
-        rng = None
-        if epoch is not None:
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, row]))
+        seed = sample_seed(self.seed, epoch, str(self.dataset.table.ids[row]))
+        rng = None if epoch is None else np.random.default_rng(seed)
         inputs = {m: self.preprocessors[m].crop(value, rng) for m, value in prepared.items()}
         return PreparedSample(
-            inputs, int(self.dataset.labels[row]), int(self._groups[row]), int(row)
+            inputs, int(self.dataset.labels[row]), int(self._groups[row]), int(row), seed
         )
 
     def collate(self, samples: Sequence[PreparedSample]) -> Batch:
@@ -148,5 +148,5 @@ class PreparedDataset:
         return prepared
 
     def _refuse(self, row: int, modality: str, error: DataError) -> None:
-        where = self.dataset.where(row)
+        where = self.dataset.where(row, modality)
         self.dataset.refuse(row, modality, DataError(f"{where}: {error}"))

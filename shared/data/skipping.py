@@ -1,6 +1,7 @@
 """`data.on_error=skip`: samples that cannot be used are left out, counted and listed."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from shared.files import write_json
 
 FILE = "skipped.json"
 _LINES = 5
+_QUOTED_OR_NUMBER = re.compile(r"'[^']*'|[-+]?\d[\d.,]*(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,19 @@ class Skipped:
         id: Of the sample.
         modality: The one that could not be used; None: nothing of the sample could be read.
         reason: The message of the error.
+        file: Where it was to be read from; None where the dataset has no files.
     """
 
     id: str
     modality: str | None
     reason: str
+    file: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The reason without what differs from sample to sample: file, names and numbers."""
+        text = self.reason.replace(self.file or "\0", "").replace(self.id, "")
+        return _QUOTED_OR_NUMBER.sub("#", text)
 
 
 class SkippingDataset(Dataset):
@@ -53,6 +63,9 @@ class SkippingDataset(Dataset):
     def refuse(self, index: int, modality: str, error: DataError) -> None:
         self._reasons.setdefault((int(index) % len(self), modality), str(error))
 
+    def file(self, index: int, modality: str) -> str:
+        return self._dataset.file(index, modality)
+
     def content_fingerprint(self) -> str:
         return f"{self._dataset.content_fingerprint()}, on_error=skip"
 
@@ -60,7 +73,9 @@ class SkippingDataset(Dataset):
     def skipped(self) -> tuple[Skipped, ...]:
         """In the order of the samples."""
         return tuple(
-            Skipped(str(self.table.ids[row]), modality or None, reason)
+            Skipped(
+                str(self.table.ids[row]), modality or None, reason, self.file(row, modality) or None
+            )
             for (row, modality), reason in sorted(self._reasons.items())
         )
 
@@ -82,20 +97,26 @@ def skipped_of(dataset: Dataset) -> tuple[Skipped, ...]:
 
 
 def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:
-    """Lines for people: counts, then the first few reasons; none where nothing was left out."""
+    """Lines for people: counts, then the most frequent kinds of reasons, each by its first sample;
+    none where nothing was left out."""
     if not skipped:
         return []
     counts = Counter(entry.modality or "whole samples" for entry in skipped)
     numbers = ", ".join(f"{what} {n}" for what, n in sorted(counts.items()))
     lines = [f"left out, since they cannot be used (data.on_error=skip): {numbers}"]
-    for entry in skipped[:_LINES]:
-        lines.append(f"  {entry.id}, {entry.modality or 'whole sample'}: {entry.reason}")
-    if len(skipped) > _LINES:
-        lines.append(f"  … and {len(skipped) - _LINES} more")
+    kinds: dict[tuple[str | None, str], list[Skipped]] = defaultdict(list)
+    for entry in skipped:
+        kinds[entry.modality, entry.kind].append(entry)
+    frequent = sorted(kinds.values(), key=len, reverse=True)
+    for entries in frequent[:_LINES]:
+        first, times = entries[0], f"{len(entries)} × " if len(entries) > 1 else ""
+        lines.append(f"  {times}{first.id}, {first.modality or 'whole sample'}: {first.reason}")
+    if rest := sum(map(len, frequent[_LINES:])):
+        lines.append(f"  … and {rest} more, for {len(frequent) - _LINES} other reasons")
     return lines
 
 
 def save_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    """Write a JSON list of id, modality and reason; nothing where nothing was left out."""
+    """Write a JSON list of id, modality, reason and file; nothing where nothing was left out."""
     if skipped:
         write_json(path, [asdict(entry) for entry in skipped])

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.dataset import Dataset, Raw
+from shared.data.dataset import Dataset, Raw, hash_files
 from shared.data.prepared import Progress, silent
 from shared.data.skipping import skipped_of
 from shared.errors import DataError, EvaluationError, SchemaError
@@ -77,7 +78,8 @@ def extract(
     modalities = embedder.modalities(dataset.schemas)
     path = None
     if cache is not None and embedder.revision:
-        parts = (version("domain-zoo"), embedder.revision, dataset.fingerprint, *modalities)
+        versions = [version(name) for name in ("domain-zoo", "torch", "numpy")]
+        parts = (*versions, embedder.revision, dataset.fingerprint, *modalities)
         key = "|".join(parts)
         path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
         if (found := _cached(path)) is not None:
@@ -174,7 +176,7 @@ def _usable(
             embedder.embed(modality, [raw], dataset.schemas[modality])
             usable[row] = raw
         except DataError as error:
-            dataset.refuse(row, modality, DataError(f"{dataset.where(row)}: {error}"))
+            dataset.refuse(row, modality, DataError(f"{dataset.where(row, modality)}: {error}"))
     return usable
 
 
@@ -223,7 +225,7 @@ class ZooEmbedder:
         self.name, self._model = name, model
         self._chosen = chosen
         self._options = {"output": output, "device": device, "precision": precision}
-        self.revision = f"{model.fingerprint()}|{output}|{precision}"
+        self.revision = f"{model.fingerprint()}|{_code_of(model)}|{output}|{precision}"
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
         both = shared_modalities(self._model, self.name, schemas, self._chosen)
@@ -250,3 +252,12 @@ class ZooEmbedder:
         taken = self._model.schemas[modality].channels
         remedy = self._model.preprocessors[modality].remedy
         return schema.select(taken, taker=self.name, given_by="the dataset", remedy=remedy)
+
+
+def _code_of(model: "Model") -> str:
+    """Hash of the files that define what a model is made of, since its code may change under one
+    version while it is being written."""
+    parts = (*model.modules(), *model.preprocessors.values())
+    classes = {kind for part in parts for kind in type(part).__mro__ if kind is not object}
+    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in classes}
+    return hash_files([Path(file) for file in files if file])

@@ -168,7 +168,9 @@ class Objective(nn.Module, ABC):
     def make_views(self, batch: Batch) -> dict[str, View]:
         """The views that its requests name, made from a batch on the device, without gradient.
 
-        Randomness comes from torch's generator, which is set for each step.
+        What is random in the view of a sample is drawn from `batch.seeds_of(modality)` or
+        `batch.seeds`, by `shared.random.uniform`. What can only be drawn for a batch comes from
+        torch's generator, which is set for each step and rank.
         """
         return {}
 

@@ -67,7 +67,8 @@ def draw_masks(
     rng: Random, images: int, grid: Sequence[int], probability: float, ratio: Sequence[float]
 ) -> Tensor:
     """Masks of a batch: ⌊images · probability⌋ of them, with ratios spread evenly, at random places
-    of the batch; the others are empty.
+    of the batch; the others are empty. Since their number is fixed, a mask is no function of its
+    image alone.
 
     Args:
         rng: Draws ratio and blocks image by image, then the order.

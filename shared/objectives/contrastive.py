@@ -189,6 +189,18 @@ class Contrastive(Objective):
         names = [self._scale_name(pair) for pair in self.weights]
         return dict.fromkeys(names, math.log(self.initial_scale))
 
+    def bind(self, model: Model) -> None:
+        """Raises ConfigError where weights that were taken over hold a scale far beyond its bound,
+        as those that store the multiplier itself do."""
+        for name in self.model_scalars():
+            if (value := float(model.scalars[name].detach())) > math.log(self.bounds[1]) + 1:
+                raise ConfigError(
+                    f"The model's {name} is {value:g}, a multiplier of exp({value:g}), and "
+                    f"max_scale is {self.bounds[1]:g}. Scales are stored as logarithms: if the "
+                    f"weights held the multiplier itself, write log({value:g}) = "
+                    f"{math.log(value):.4g}."
+                )
+
     def forward(self, tensors: Tensors) -> LossOutput:
         own, positive = self._own(tensors), self._positive(tensors)
         terms = {}

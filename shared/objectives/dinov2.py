@@ -215,7 +215,9 @@ class DINOv2(Objective):
         return self
 
     def make_views(self, batch: Batch) -> dict[str, View]:
-        crops, local = self._crop(batch.inputs[self.modality]["values"])
+        seeds = batch.seeds_of(self.modality).tolist()
+        crops, local = self._crop(batch.inputs[self.modality]["values"], seeds)
+        # how many images of a batch are masked is fixed: a draw for the whole batch
         rng = Random(int(torch.randint(2**62, ())))
         masks = draw_masks(rng, len(crops), self._grid, self._mask_probability, self._mask_ratio)
         return self.views(crops, local, masks)

@@ -99,6 +99,7 @@ class Distillation(Contrastive):
                     f"model.modalities.{modality}.preprocess as the teacher has it."
                 )
             self._unchecked[modality] = (ours, theirs)
+        super().bind(model)
 
     def train(self, mode: bool = True) -> "Distillation":
         super().train(mode)

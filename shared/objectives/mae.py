@@ -19,6 +19,7 @@ from shared.objectives.masked_patches import (
     restore_tokens,
     standardise_patches,
 )
+from shared.random import uniform
 
 
 class PatchDecoder(nn.Module):
@@ -109,7 +110,7 @@ class MAE(Objective):
 
     def make_views(self, batch: Batch) -> dict[str, View]:
         values = batch.inputs[self.modality]["values"]
-        noise = torch.rand(len(values), self.grid**2, device=values.device)
+        noise = uniform(batch.seeds_of(self.modality), self.grid**2)
         return self.views(values, noise, batch.present[self.modality])
 
     def views(self, values: Tensor, noise: Tensor, present: Tensor) -> dict[str, View]:

@@ -18,6 +18,7 @@ from shared.errors import ConfigError, DataError
 from shared.model import Model
 from shared.objectives.base import LossOutput, Objective, Position, Request, Tensors, Term
 from shared.objectives.contrastive import Contrastive
+from shared.random import uniform
 from shared.settings import check_fields, check_settings
 
 VIEW = "masked"
@@ -154,7 +155,7 @@ class MaskedFusion(Objective):
 
     def make_views(self, batch: Batch) -> dict[str, View]:
         ids = {m: batch.inputs[m]["input_ids"] for m in self.modalities}
-        draws = {m: torch.rand(tensor.shape, device=tensor.device) for m, tensor in ids.items()}
+        draws = {m: uniform(batch.seeds_of(m), tensor.shape[1]) for m, tensor in ids.items()}
         return {VIEW: self.view(batch, draws)}
 
     def view(self, batch: Batch, draws: Mapping[str, Tensor]) -> View:

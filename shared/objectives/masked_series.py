@@ -22,6 +22,7 @@ from shared.objectives.base import (
     one_modality,
 )
 from shared.preprocess import SeriesPreprocessor
+from shared.random import uniform
 
 VIEW = "masked"
 TINY = torch.finfo(torch.float32).tiny
@@ -125,7 +126,7 @@ class MaskedSeries(Objective):
     def make_views(self, batch: Batch) -> dict[str, View]:
         present = self.preprocessor.series(batch.inputs[self.modality]).present
         tokens = -(-present.shape[1] // self.per_token)
-        keys = torch.rand(len(present), tokens + self.span - 1, device=present.device)
+        keys = uniform(batch.seeds_of(self.modality), tokens + self.span - 1)
         return {VIEW: self.view(batch, keys)}
 
     def view(self, batch: Batch, keys: Tensor) -> View:

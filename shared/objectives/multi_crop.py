@@ -55,18 +55,35 @@ class MultiCrop:
         ]
         self._local = _pipeline(v2, local_size, local_scale, blur[2], 0.0, colour)
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C, H, W) normalised → (2 · n, C, global, global) and (local_crops · n, C, local,
-        local), normalised, crop by crop."""
+    def __call__(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Crops of each image by its seed, whatever the others are.
+
+        Args:
+            images: (n, C, H, W) normalised.
+            seeds: n integers of 64 bits.
+
+        Returns:
+            (2 · n, C, global, global) and (local_crops · n, C, local, local), normalised, crop by
+            crop.
+        """
         mean, std = self._mean.to(images.device), self._std.to(images.device)
         plain = images * std + mean
-        large = [transform(image) for transform in self._global for image in plain]
-        small = [self._local(image) for _ in range(self.local_crops) for image in plain]
+        # torchvision draws from the state that all share
+        with torch.random.fork_rng(devices=[]):
+            of_images = [self._crop(image, seed) for image, seed in zip(plain, seeds, strict=True)]
+        by_number = list(zip(*of_images, strict=True))
         found = []
-        for crops, size in zip((large, small), self.sizes, strict=True):
+        for numbers, size in zip((by_number[:2], by_number[2:]), self.sizes, strict=True):
+            crops = [crop for number in numbers for crop in number]
             empty = plain.new_zeros(0, plain.shape[1], size, size)
             found.append((torch.stack(crops) if crops else empty).sub(mean).div(std))
         return found[0], found[1]
+
+    def _crop(self, image: Tensor, seed: int) -> list[Tensor]:
+        """The two large crops and the small ones of an image."""
+        # not torch.manual_seed, which would set the state of every device
+        torch.default_generator.manual_seed(seed)
+        return [crop(image) for crop in (*self._global, *[self._local] * self.local_crops)]
 
 
 def _pipeline(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Dirichlet
 
 from shared.data.batch import Batch, View, scatter_rows
 from shared.encoders.patch_tokens import LabelPatchTokens, PatchTokenizer
@@ -24,6 +23,7 @@ from shared.objectives.masked_patches import (
     visible_numbers,
 )
 from shared.objectives.multimae_decoder import TaskDecoder, split_tokens, token_numbers
+from shared.random import dirichlet, fold_in, uniform
 from shared.settings import check_fields
 
 
@@ -120,10 +120,11 @@ class MultiMAE(Objective):
 
     def make_views(self, batch: Batch) -> dict[str, View]:
         present = torch.stack([batch.present[m] for m in self.modalities], dim=1)
-        numbers = visible_numbers(self._draw_shares(present), self.num_encoded_tokens)
+        shares = self._draw_shares(present, fold_in(batch.seeds, "shares"))
+        numbers = visible_numbers(shares, self.num_encoded_tokens)
         sizes = token_numbers(self._grids({m: batch.inputs[m]["values"] for m in self.modalities}))
-        noises = [torch.rand(len(batch), size, device=present.device) for size in sizes]
-        repair = torch.rand(len(batch), sum(sizes), device=present.device)
+        noise, repair = uniform(batch.seeds, 2, sum(sizes)).unbind(1)
+        noises = torch.split(noise, sizes, dim=1)
         budget = self.num_encoded_tokens
         return self.views(batch, allocate_visible(numbers, noises, repair, budget, present))
 
@@ -166,14 +167,14 @@ class MultiMAE(Objective):
             for name, task in self.tasks.items()
         }
 
-    def _draw_shares(self, present: Tensor) -> Tensor:
+    def _draw_shares(self, present: Tensor, seeds: Tensor) -> Tensor:
         """Each modality's share of the visible tokens, (batch, modalities)."""
         alpha = torch.tensor(self._alpha, device=present.device).expand(present.shape)
         if self.sample_tasks_uniformly:
-            uniform = torch.rand(len(present), device=present.device)
+            draws = uniform(fold_in(seeds, "subset"))
             # the released code's constant, since a Dirichlet distribution takes no zeros
-            alpha = alpha * draw_subsets(present, uniform) + 1e-5
-        return share_present(Dirichlet(alpha, validate_args=False).sample(), present)
+            alpha = alpha * draw_subsets(present, draws) + 1e-5
+        return share_present(dirichlet(seeds, alpha), present)
 
     def _grids(self, values: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Rows and columns of patches, by modality."""

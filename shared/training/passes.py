@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shared.data.batch import Batch
 from shared.errors import ConfigError
 from shared.objectives.base import Position
+from shared.random import uniform
 from shared.training.runner import Runner, StepOutput
 
 Backward = Callable[[Tensor], None]
@@ -110,7 +111,7 @@ class Perturbed:
     ) -> StepOutput:
         batch = runner.make_views(batch)
         clean = self._read(batch)
-        delta = self.start(clean)
+        delta = self.start(clean, batch.seeds_of(self.modality))
         moved = torch.zeros_like(clean)
         for _ in range(self.steps):
             delta = delta.detach().requires_grad_()
@@ -127,9 +128,9 @@ class Perturbed:
             delta = delta + self.step_size * delta.grad.sign()
         return output
 
-    def start(self, clean: Tensor) -> Tensor:
-        """The first perturbation: uniform in ± step_size."""
-        return torch.empty_like(clean).uniform_(-self.step_size, self.step_size)
+    def start(self, clean: Tensor, seeds: Tensor) -> Tensor:
+        """The first perturbation: uniform in ± step_size, of each sample by its seed."""
+        return self.step_size * (2 * uniform(seeds, *clean.shape[1:]).to(clean.dtype) - 1)
 
     def _read(self, batch: Batch) -> Tensor:
         inputs = batch.inputs[self.modality]

@@ -25,6 +25,7 @@ from shared.objectives.base import (
     Tensors,
     Term,
 )
+from shared.random import fold_in
 from shared.training.encodings import Encodings, gather_encoded
 from shared.training.init import Start
 
@@ -123,7 +124,9 @@ class Runner(nn.Module):
             for name, objective in self.named_objectives():
                 wanted = {r.view for r in objective.requests if r.view}
                 if any(f"{name}/{view}" not in views for view in wanted):
-                    made = objective.make_views(batch)
+                    # objectives draw independently of each other
+                    own = replace(batch, seeds=fold_in(batch.seeds, name))
+                    made = objective.make_views(own)
                     views = {f"{name}/{view}": value for view, value in made.items()} | views
         return replace(batch, views=views)
 

@@ -1,13 +1,13 @@
 """AstroM3's variable stars as published (AstroMLCore/AstroM3Dataset; arXiv:2411.08842)."""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from domains.astro.datasets.fits_files import open_fits
 from domains.astro.datasets.members import (
     find_members,
     parse_csv,
@@ -23,7 +23,9 @@ from domains.astro.schemas import (
 )
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import DataError, first_line, suggest
+from shared.files import inside
 from shared.schema import Array
+from shared.untrusted import is_gzip, read_bytes, unpack_gzip
 
 _TEXT = ("name", "spec_filename", "target")
 _COLUMNS = (*PHOTO_COLUMNS, *META_COLUMNS)
@@ -73,6 +75,7 @@ class AstroM3(Dataset):
     def __init__(self, root: str, sub: str = "full", seed: int = 42) -> None:
         self.root, self.sub, self.seed = Path(root), sub, seed
         self._folder = self.root / "splits" / sub / str(seed)
+        self.source = str(self._folder)
         if not self._folder.is_dir():
             found = sorted(
                 p.relative_to(self.root / "splits").as_posix()
@@ -103,13 +106,26 @@ class AstroM3(Dataset):
             "metadata": or_error(self._read_columns, index, slice(len(PHOTO_COLUMNS), None)),
         }
 
+    def file(self, index: int, modality: str) -> str:
+        name, spectrum, target = self._texts[index]
+        if modality == "photometry":
+            member = self._dat.get(_stem(name), f"{_stem(name)}.dat")
+            return self._light_curves.where(member)
+        if modality == "spectra":
+            found = or_error(self._find_spectrum, spectrum, target)
+            return str(found if isinstance(found, Path) else self.root / "spectra" / spectrum)
+        return str(self._folder / f"{self._splits[index]}.csv")
+
     def content_fingerprint(self) -> str:
         """Hash of the tables; of the many files of stars, names, sizes and times only."""
         digest = hashlib.sha256()
         for path in (*self._light_curves.paths(), *sorted(self._spectra.values())):
-            status = path.stat()
-            line = f"{path.relative_to(self.root)}:{status.st_size}:{status.st_mtime_ns}\x1f"
-            digest.update(line.encode())
+            try:
+                status = path.stat()
+                state = f"{status.st_size}:{status.st_mtime_ns}"
+            except OSError:  # reading it tells what is wrong
+                state = "unreadable"
+            digest.update(f"{path.relative_to(self.root)}:{state}\x1f".encode())
         return f"{hash_files(self._tables)}, {digest.hexdigest()}"
 
     @property
@@ -170,7 +186,7 @@ class AstroM3(Dataset):
         return values[part]
 
     def _read_spectrum(self, file_name: str, target: str) -> Array:
-        return read_lamost(self._find_spectrum(file_name, target))
+        return read_lamost(inside(self.root, self._find_spectrum(file_name, target)))
 
     def _find_spectrum(self, file_name: str, target: str) -> Path:
         bare = _bare(file_name.replace("\\", "/").split("/")[-1])
@@ -190,7 +206,7 @@ class AstroM3(Dataset):
 
     def _read_light_curve(self, name: str, index: int) -> Array:
         photo = self._read_columns(index, slice(len(PHOTO_COLUMNS)))
-        stem = name.replace(" ", "")
+        stem = _stem(name)
         if stem not in self._dat:
             raise DataError(
                 f"{self._light_curves.source}: lacks {stem}.dat, the light curve of {name!r}. "
@@ -198,8 +214,13 @@ class AstroM3(Dataset):
             )
         member = self._dat[stem]
         text = self._light_curves.read(member).decode(errors="replace")
-        curve = _parse_dat(text, f"{self._light_curves.source}, {member}")
+        curve = _parse_dat(text, self._light_curves.where(member))
         return np.hstack([curve, np.tile(photo, (len(curve), 1))])
+
+
+def _stem(name: str) -> str:
+    """Of the light curve of a star."""
+    return name.replace(" ", "")
 
 
 def _bare(name: str) -> str:
@@ -265,29 +286,32 @@ def read_lamost(path: Path) -> Array:
     Raises:
         DataError: It is missing, no FITS file, cut short, or of neither layout.
     """
-    from astropy.io import fits
-
+    content = read_bytes(path)
+    if is_gzip(content):
+        content = unpack_gzip(content, path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(path, memmap=False) as units:
-                if len(units) == 1:
-                    data, header = units[0].data, units[0].header
-                    pixels = np.arange(data.shape[-1])
-                    wavelength = 10 ** (header["COEFF0"] + pixels * header["COEFF1"])
-                    columns = [wavelength, data[0], data[1]]
-                elif len(units) == 2:
-                    flux, inverse_variance, wavelength = list(units[1].data[0])[:3]
-                    columns = [wavelength, flux, inverse_variance]
-                else:
-                    raise ValueError(f"{len(units)} HDUs instead of 1 or 2")
-                spectrum = np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
+        with open_fits(content) as units, np.errstate(all="ignore"):
+            if len(units) == 1:
+                data, header = units[0].data, units[0].header
+                pixels = np.arange(data.shape[-1])
+                wavelength = 10 ** (header["COEFF0"] + pixels * header["COEFF1"])
+                columns = [wavelength, data[0], data[1]]
+            elif len(units) == 2:
+                flux, inverse_variance, wavelength = list(units[1].data[0])[:3]
+                columns = [wavelength, flux, inverse_variance]
+            else:
+                raise ValueError(f"{len(units)} HDUs instead of 1 or 2")
+            spectrum = np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
     # astropy raises many kinds of error on broken files, also bare Exception
     except Exception as error:
         raise DataError(
             f"{path}: cannot be read as a LAMOST spectrum ({first_line(error)}). Get it anew."
         ) from error
-    if spectrum.ndim != 2 or not (np.diff(spectrum[:, 0]) > 0).all():
+    if (
+        spectrum.ndim != 2
+        or not np.isfinite(spectrum[:, 0]).all()
+        or not (np.diff(spectrum[:, 0]) > 0).all()
+    ):
         raise DataError(
             f"{path}: the wavelengths of a LAMOST spectrum should increase from pixel to pixel. "
             "Get it anew."

@@ -12,13 +12,14 @@ from domains.astro.schemas import PROCESSED_METADATA, PROCESSED_PHOTOMETRY, PROC
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import DataError
 from shared.schema import Array
+from shared.untrusted import check_growth, check_regular
 
 if TYPE_CHECKING:
     import pyarrow
 
 _MODALITIES = ("photometry", "spectra", "metadata")
 _SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
-_UNKNOWN: set[int | str | None] = {-1, None}
+_UNKNOWN: set[int | str | None] = {-1, "", None}
 _FILE = re.compile(r"(train|validation|val|test)(-(\d+)-of-(\d+))?(-[0-9a-f]+)?\.parquet")
 
 
@@ -38,7 +39,8 @@ class AstroM3Processed(Dataset):
     - `metadata` (34,).
 
     The times were float32 before they were scaled: multiples of 0.25 d. Classes are those of the
-    file, in its order; labels without names are their own names. Label -1 or null is unknown.
+    file, in its order; labels without names are their own names. Label -1, an empty
+    one or null is unknown.
 
     One row group is held in memory: reading in order is fast, reading in random order decodes a
     row group for each star.
@@ -60,6 +62,7 @@ class AstroM3Processed(Dataset):
 
     def __init__(self, root: str, config: str = "full_42") -> None:
         self._files = _find_files(Path(root), config)
+        self.source = str(self._files[0][1].parent)
         self._group: tuple[tuple[Path, int], pyarrow.Table] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,6 +98,9 @@ class AstroM3Processed(Dataset):
             "spectra": or_error(_spectra, table["spectra"][row], where),
             "metadata": or_error(_array, table["metadata"][row], where),
         }
+
+    def file(self, index: int, modality: str) -> str:
+        return str(self._places[index][0])
 
     def content_fingerprint(self) -> str:
         return hash_files([path for _, path in self._files])
@@ -132,7 +138,10 @@ class AstroM3Processed(Dataset):
         """Known labels of the files, sorted."""
         found = set()
         for _, path in self._files:
-            found |= set(_read(path, columns=["label"])["label"].unique().to_pylist())
+            labels = _read(path, columns=["label"])["label"]
+            if labels.type.num_fields:  # a list or a mapping
+                raise DataError(f"{path}: column 'label' holds {labels.type}, not one label a row.")
+            found |= set(labels.unique().to_pylist())
         return sorted(found - _UNKNOWN, key=lambda value: (isinstance(value, str), value))
 
     @property
@@ -185,10 +194,15 @@ def _open(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        assert file.schema_arrow.names is not None  # decodes them
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: is not a whole Parquet file ({error}). Get it anew.") from error
+    check_growth(path, sum(group.total_byte_size for group in groups))
+    return file
 
 
 def _read(path: Path, columns: list[str], group: int | None = None) -> "pyarrow.Table":
@@ -197,7 +211,9 @@ def _read(path: Path, columns: list[str], group: int | None = None) -> "pyarrow.
 
     file = _open(path)
     try:
-        return file.read(columns) if group is None else file.read_row_group(group, columns)
+        table = file.read(columns) if group is None else file.read_row_group(group, columns)
+        table.validate(full=True)
+        return table
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: is damaged inside ({error}). Get it anew.") from error
 
@@ -209,7 +225,7 @@ def _label_names(path: Path) -> tuple[str, ...] | None:
         return None
     try:
         names = json.loads(text)["info"]["features"]["label"].get("names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: its description of the columns is damaged ({type(error).__name__}: {error}). "
             "Get it anew."

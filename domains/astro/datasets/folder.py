@@ -18,6 +18,7 @@ from domains.astro.period import lomb_scargle_period
 from domains.astro.schemas import CATALOGUE_PHOTOMETRY, PHOTO_COLUMNS, PHOTOMETRY, SPECTRA
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import DataError, suggest
+from shared.files import inside
 from shared.schema import POSITIVE, Array, Channel, Schema
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class StarFolder(Dataset):
         photometry_columns: Sequence[str] = (),
     ) -> None:
         self.root, self.table_path = Path(root), Path(root) / table
+        self.source = str(self.table_path)
         self.units, self.ignore = dict(units or {}), tuple(ignore)
         self.period, self.photometry_columns = period, tuple(photometry_columns)
         if not self.root.is_dir():
@@ -128,6 +130,10 @@ class StarFolder(Dataset):
         if "metadata" in self.schemas:
             raw["metadata"] = or_error(self._row, index, self.schemas["metadata"].names, curve)
         return raw
+
+    def file(self, index: int, modality: str) -> str:
+        path = self._files.get(modality, {}).get(self._ids[index], self.table_path)
+        return str(path)
 
     def content_fingerprint(self) -> str:
         files = [path for files in self._files.values() for path in files.values()]
@@ -218,10 +224,10 @@ class StarFolder(Dataset):
         paths = list(self._files[modality].values())
         for path in paths:
             try:
-                return _choose_layout(modality, read_table(path).colnames, path)
+                return _choose_layout(modality, self._open(path).colnames, path)
             except DataError:
                 continue
-        return _choose_layout(modality, read_table(paths[0]).colnames, paths[0])
+        return _choose_layout(modality, self._open(paths[0]).colnames, paths[0])
 
     def _read_columns(self) -> dict[str, tuple[Channel, Array]]:
         """Numbers of the table by name: the channel and (stars,) float64."""
@@ -274,11 +280,11 @@ class StarFolder(Dataset):
 
     def _read_star(self, modality: str, path: Path) -> Array:
         """(n, channels) of a file."""
-        table = read_table(path)
+        table = self._open(path)
         layout = self.schemas[modality].channels
         if modality == "photometry":
             layout = layout[: len(layout) - len(self.photometry_columns)]
-        columns = []
+        columns, stated = [], {}
         for channel in layout:
             if channel.name not in table.colnames:
                 raise DataError(
@@ -287,10 +293,20 @@ class StarFolder(Dataset):
                 )
             values = numbers(table, channel.name, path)
             given = self.units.get(f"{modality}.{channel.name}", table[channel.name].unit)
+            stated[channel.name] = given
             columns.append(values * unit_factor(given, channel, path))
+        for name in stated.keys() & {"flux", "magnitude"}:
+            if (stated[name] is None) != (stated.get(f"{name}_error", stated[name]) is None):
+                raise DataError(
+                    f"{path}: of {name} and {name}_error one has a unit and the other none, which "
+                    "would leave them on two scales. Give both one, in the file or by units."
+                )
         star = np.stack(columns, axis=1)
         Schema(modality, (_AXIS[modality], "channel"), layout).check(star, str(path))
         return star
+
+    def _open(self, path: Path) -> "Table":
+        return read_table(inside(self.root, path))
 
     def _append_columns(self, index: int, curve: Array) -> Array:
         constants = self._row(index, self.photometry_columns, curve)

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from shared.errors import DataError
+from shared.files import inside
 from shared.schema import Array
+from shared.untrusted import check_size, check_zip, read_bytes
 
 # RuntimeError: the archive is encrypted, or compressed in a way zipfile does not know
 _UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -36,18 +38,23 @@ class Members:
         """Content of one file.
 
         Raises:
-            DataError: It is gone, or damaged inside the archive.
+            DataError: It is gone, damaged inside the archive, too large, or a link that leads out
+                of the folder.
         """
+        if self.source.is_dir():
+            return read_bytes(inside(self.source, self.source / name))
         try:
-            if self.source.is_dir():
-                return (self.source / name).read_bytes()
-            return _open_archive(self.source, self.source.stat().st_mtime_ns, os.getpid()).read(
-                name
-            )
+            archive = _open_archive(self.source, self.source.stat().st_mtime_ns, os.getpid())
+            check_size(archive.getinfo(name).file_size, self.where(name))
+            return archive.read(name)
         except (*_UNREADABLE, KeyError) as error:
             raise DataError(
                 f"{self.source}: {name} cannot be read ({error}). Get the file anew."
             ) from error
+
+    def where(self, name: str) -> str:
+        """The file, for messages: the folder or the archive, and its name in it."""
+        return f"{self.source}, {name}"
 
     def paths(self) -> list[Path]:
         """The files on disk, for hashing."""
@@ -81,6 +88,7 @@ def find_members(root: Path, folder: str, suffix: str) -> Members:
                 f"{root}: holds neither {folder}.zip nor a folder {folder}. Put one of them there."
             )
         try:
+            check_zip(source)
             with zipfile.ZipFile(source) as archive:
                 names = archive.namelist()
         except (*_UNREADABLE, ValueError) as error:
@@ -101,11 +109,7 @@ def read_text(path: Path) -> str:
         DataError: It is missing, empty or not UTF-8.
     """
     try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Put the file there."
-        ) from error
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not a UTF-8 text file. Get it anew.") from error
     if not text.strip():

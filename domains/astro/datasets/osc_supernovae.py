@@ -102,6 +102,7 @@ class OscSupernovae(Dataset):
         self.min_signal_to_noise = min_signal_to_noise
         self.min_coverage = min_coverage
         self._members = find_members(Path(root), "events", ".json")
+        self.source = str(self._members.source)
 
     @cached_property
     def _claimed(self) -> list[str]:
@@ -140,7 +141,7 @@ class OscSupernovae(Dataset):
                 return read(event)
             except _MALFORMED as error:
                 return DataError(
-                    f"{self._members.source}, {name}: not an entry of the Open Supernova Catalog "
+                    f"{self._members.where(name)}: not an entry of the Open Supernova Catalog "
                     f"({type(error).__name__}: {error})."
                 )
 
@@ -151,12 +152,15 @@ class OscSupernovae(Dataset):
         }
         return {modality: value for modality, value in parts.items() if value is not None}
 
+    def file(self, index: int, modality: str) -> str:
+        return self._members.where(self._kept[index])
+
     def content_fingerprint(self) -> str:
         settings = (self.types, self.assumed_error, self.min_signal_to_noise, self.min_coverage)
         return f"{hash_files(self._members.paths())}, {settings}"
 
     def _event(self, name: str) -> Event:
-        where = f"{self._members.source}, {name}"
+        where = self._members.where(name)
         try:
             content = json.loads(self._members.read(name))
             (event,) = content.values()
@@ -172,7 +176,7 @@ class OscSupernovae(Dataset):
             return str(event["claimedtype"][0]["value"]) if event.get("claimedtype") else ""
         except _MALFORMED as error:
             raise DataError(
-                f"{self._members.source}, {name}: its claimedtype is not a list of values "
+                f"{self._members.where(name)}: its claimedtype is not a list of values "
                 f"({type(error).__name__}: {error}). Remove this event."
             ) from error
 
@@ -210,6 +214,8 @@ class OscSupernovae(Dataset):
             rows = spectrum.get("data")
             if to_angstrom is None or not rows:
                 continue
+            if any(isinstance(cell, list | dict) for row in rows for cell in row):
+                raise ValueError("a point of a spectrum holds a list: a bracket is lost")
             points = np.array([[_number(cell) for cell in row[:2]] for row in rows if len(row) > 1])
             points = points.reshape(-1, 2) * [to_angstrom, 1.0]
             points = points[np.isfinite(points).all(axis=1) & (points[:, 0] >= 1.0)]

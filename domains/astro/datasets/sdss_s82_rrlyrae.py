@@ -59,6 +59,7 @@ class SdssS82RRLyrae(Dataset):
         if len(band) != 1 or band not in BANDS:
             raise ConfigError(f"{self.name}: band={band!r} is none of {', '.join(BANDS)}.")
         self.root, self.band = Path(root), band
+        self.source = str(self.root / "periods.csv")
         self._members = find_members(self.root, "light-curves", ".csv")
         self._member = {Path(name).stem: name for name in self._members.names}
 
@@ -78,9 +79,16 @@ class SdssS82RRLyrae(Dataset):
 
     def read(self, index: int) -> Raw:
         number = self.table.ids[index]
-        where = f"{self._members.source}, {self._member[number]}"
-        text = self._members.read(self._member[number]).decode(errors="replace")
+        where = self._members.where(self._member[number])
+        text = self._members.read(self._member[number]).decode("utf-8-sig", errors="replace")
         rows = parse_csv(text, ("time", "mag", "magerr", "band"), where)
+        if not rows:
+            raise DataError(f"{where}: has no rows; the file may be truncated. Get it anew.")
+        if strange := {row[3] for row in rows} - set(BANDS):
+            raise DataError(
+                f"{where}: a row is in band {min(strange)!r}, none of {', '.join(BANDS)}. Get it "
+                "anew."
+            )
         values = to_numbers([row[:3] for row in rows if row[3] == self.band], where)
         raw: dict[str, Array | DataError] = {"metadata": or_error(self._metadata, number)}
         if len(values):
@@ -98,6 +106,11 @@ class SdssS82RRLyrae(Dataset):
                 f"{_SOURCE[int(np.isnan(row).argmax())]}; the file may be truncated. Get it anew."
             )
         return row
+
+    def file(self, index: int, modality: str) -> str:
+        if modality == "metadata":
+            return str(self.root / _TABLE)
+        return self._members.where(self._member[self.table.ids[index]])
 
     def content_fingerprint(self) -> str:
         tables = [self.root / "periods.csv", self.root / _TABLE]

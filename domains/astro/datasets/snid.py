@@ -101,6 +101,7 @@ class SnidSupernovaSpectra(Dataset):
         self.types, self.epochs, self.min_coverage = types, epochs, min_coverage
         folder = "training_set" if (Path(root) / "training_set").is_dir() else "templates"
         self._members = find_members(Path(root), folder, ".lnw")
+        self.source = str(self._members.source)
         self._last: tuple[str, Template] | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -121,6 +122,9 @@ class SnidSupernovaSpectra(Dataset):
     def read(self, index: int) -> Raw:
         name, epoch, _ = self._kept[index]
         return {"spectra": self._template(name).spectrum(epoch)}
+
+    def file(self, index: int, modality: str) -> str:
+        return self._members.where(self._kept[index][0])
 
     def content_fingerprint(self) -> str:
         settings = (self.types, self.epochs, self.min_coverage)
@@ -161,7 +165,7 @@ class SnidSupernovaSpectra(Dataset):
     def _template(self, name: str) -> Template:
         if self._last is None or self._last[0] != name:
             text = self._members.read(name).decode("ascii", errors="replace")
-            self._last = name, parse_template(text, f"{self._members.source}, {name}")
+            self._last = name, parse_template(text, self._members.where(name))
         return self._last[1]
 
 
@@ -198,6 +202,8 @@ def parse_template(text: str, where: str) -> Template:
             raise ValueError(f"{len(ages)} ages in line {ages_at + 1} for {epochs} epochs")
         if len(body) != bins:
             raise ValueError(f"{len(body)} wavelength bins of {bins}; it may be truncated")
+        if any(lines[ages_at + 1 + bins :]):
+            raise ValueError(f"more lines than {bins} wavelength bins")
         for number, row in enumerate(body, start=ages_at + 2):
             if len(row) != epochs + 1:
                 raise ValueError(f"{len(row)} columns in line {number}, not {epochs + 1}")

@@ -1,5 +1,7 @@
 """Tables of stars and their columns, whatever the format of the file."""
 
+import base64
+import csv
 import io
 import re
 import warnings
@@ -10,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from domains.astro.datasets.fits_files import open_fits
 from shared.errors import DataError, first_line
 from shared.schema import Array, Channel
+from shared.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
@@ -26,6 +30,12 @@ FORMATS = {
 _TEXT_FORMATS = (".csv", ".ecsv")
 # astropy would fetch them, from the network, too
 _OUTSIDE_DATA = re.compile(rb"STREAM\b[^>]*\bhref\s*=")
+_STREAM = re.compile(rb"<(BINARY2?)>\s*<STREAM[^>]*base64[^>]*>([^<]*)</STREAM>")
+_ENTITY = b"<!ENTITY"
+# astropy makes room for as many before it reads the first
+_DECLARED = re.compile(rb"\b(nrows|arraysize)\s*=\s*[\"']\s*(\d+)")
+# Names of all columns; parsing a table of a million columns takes minutes.
+_LONGEST_HEADER = 2**18
 
 
 def read_table(path: Path, text_columns: Collection[str] = ()) -> "Table":
@@ -38,39 +48,64 @@ def read_table(path: Path, text_columns: Collection[str] = ()) -> "Table":
     Raises:
         DataError: It is missing, of another format, broken or empty, or names a column twice.
     """
-    from astropy.table import Table
-    from astropy.utils.exceptions import AstropyWarning
-
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise DataError(f"{path}: the format is none of {', '.join(FORMATS)}.")
-    if not path.exists():
-        raise DataError(f"{path}: no such file.")
-    options: dict[str, Any] = {"format": FORMATS[suffix]}
-    if suffix == ".csv":  # '007' is an id, not the number 7
-        options["converters"] = dict.fromkeys(text_columns, str)
+    content = _checked(read_bytes(path), suffix, path)
     try:
-        content = path.read_bytes()
-        with warnings.catch_warnings():
-            # of odd units and the like, which are judged where they are used
-            warnings.simplefilter("ignore", AstropyWarning)
-            if options["format"] == "votable":
-                from astropy.io.votable.exceptions import W30
-
-                # text in a number would count as an empty cell
-                warnings.simplefilter("error", W30)
-                options["verify"] = "warn"
-            table = Table.read(io.BytesIO(_checked(content, suffix, path)), **options)
-            if suffix not in _TEXT_FORMATS:
-                table.convert_bytestring_to_unicode()
-    except DataError:
-        raise
+        table = _parse(content, suffix, text_columns)
     # the readers of astropy raise many kinds of error on broken files, also bare Exception
     except Exception as error:
         raise DataError(f"{path}: cannot be read as {suffix[1:]} ({first_line(error)}).") from error
     if len(table) == 0:
         raise DataError(f"{path}: has no rows.")
     return table
+
+
+def _parse(content: bytes, suffix: str, text_columns: Collection[str]) -> "Table":
+    from astropy.table import Table
+    from astropy.utils.exceptions import AstropyWarning
+
+    options: dict[str, Any] = {"format": FORMATS[suffix]}
+    with warnings.catch_warnings():
+        # of odd units and the like, which are judged where they are used
+        warnings.simplefilter("ignore", AstropyWarning)
+        if suffix in _TEXT_FORMATS:
+            if suffix == ".csv":  # '007' is an id, not the number 7
+                options["converters"] = dict.fromkeys(text_columns, str)
+            return Table.read(io.BytesIO(content), guess=False, **options)
+        if suffix == ".fits":
+            with open_fits(content) as units:
+                table = Table.read(units, **options)
+        else:
+            from astropy.io.votable.exceptions import W18, W30, W51
+
+            # another number of rows than is stated; text in a number, which would count as an
+            # empty cell; a number that its type cannot hold
+            for fatal in (W18, W30, W51):
+                warnings.simplefilter("error", fatal)
+            table = Table.read(io.BytesIO(content), **options, verify="warn")
+            _check_stream(content, table)
+        table.convert_bytestring_to_unicode()
+        return table
+
+
+def _check_stream(content: bytes, table: "Table") -> None:
+    """Hold that the base64 text of a VOTable has the bytes of all rows of numbers: astropy leaves
+    out characters that are not base64, and a last row that is not whole.
+
+    Raises:
+        ValueError: It has not.
+    """
+    stream = _STREAM.search(content)
+    sizes = [table[name].dtype.itemsize * table[name][:1].size for name in table.colnames]
+    if stream is None or any(table[name].dtype.kind not in "iuf" for name in table.colnames):
+        return
+    binary, text = stream.groups()
+    flags = (len(sizes) + 7) // 8 if binary == b"BINARY2" else 0
+    given = len(base64.b64decode(b"".join(text.split()), validate=True))
+    if given != len(table) * (sum(sizes) + flags):
+        raise ValueError(f"{given} bytes for {len(table)} rows of {sum(sizes) + flags}")
 
 
 def _checked(content: bytes, suffix: str, path: Path) -> bytes:
@@ -82,18 +117,61 @@ def _checked(content: bytes, suffix: str, path: Path) -> bytes:
     if not content:
         raise DataError(f"{path}: is empty.")
     if suffix in _TEXT_FORMATS:
-        text = content.decode("utf-8-sig")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: cannot be read as {suffix[1:]} ({error}).") from error
         if text.count('"') % 2:
             raise DataError(f"{path}: a quote is not closed; the file may be truncated.")
         if suffix == ".csv":
-            header = next((line for line in text.splitlines() if line.strip()), "")
-            names = Counter(name.strip(' "') for name in header.split(","))
-            if twice := [name for name, count in names.items() if count > 1]:
-                raise DataError(f"{path}: has several columns {twice[0]!r}. Rename or remove one.")
+            _check_cells(text, path)
         return text.encode()
-    if suffix != ".fits" and _OUTSIDE_DATA.search(content.replace(b"\0", b"")):
-        raise DataError(f"{path}: keeps its rows in another file (STREAM href). Put them in it.")
+    if suffix != ".fits":
+        plain = content.replace(b"\0", b"")  # of UTF-16
+        if _OUTSIDE_DATA.search(plain):
+            raise DataError(
+                f"{path}: keeps its rows in another file (STREAM href). Put them in it."
+            )
+        if _ENTITY in plain:
+            raise DataError(
+                f"{path}: defines entities ({_ENTITY.decode()}), which a few bytes can make "
+                "expand to any size. Write the text itself in their place."
+            )
+        for name, number in _DECLARED.findall(plain):
+            if int(number) > len(plain):
+                raise DataError(
+                    f"{path}: states {name.decode()}={int(number):,}, more than it has bytes. Get "
+                    "it anew."
+                )
     return content
+
+
+def _check_cells(text: str, path: Path) -> None:
+    """Hold that a CSV text names every column, once, and has a cell of each in every row."""
+    if len(header := text.lstrip().partition("\n")[0]) > _LONGEST_HEADER:
+        raise DataError(
+            f"{path}: its first line has {len(header):,} characters, which are no names of "
+            f"columns (at most {_LONGEST_HEADER:,}). Are its line ends missing?"
+        )
+    try:
+        lines = csv.reader(io.StringIO(text, newline=None), strict=True)
+        rows = [row for row in lines if "".join(row).strip()]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as csv ({error}).") from error
+    names = Counter(name.strip(' "') for name in rows[0]) if rows else Counter()
+    if "" in names:
+        raise DataError(
+            f"{path}: has a column without a name. Give it one, or leave it out (pandas writes its "
+            "row numbers so, unless index=False)."
+        )
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"{path}: has several columns {twice[0]!r}. Rename or remove one.")
+    for number, row in enumerate(rows[1:]):
+        if len(row) != len(rows[0]):
+            raise DataError(
+                f"{path}: row {number} has {len(row)} cells under {len(rows[0])} columns; the file "
+                "may be truncated."
+            )
 
 
 def column(table: "Table", name: str, path: Path) -> "Column":
@@ -117,11 +195,13 @@ def texts(table: "Table", name: str, path: Path) -> list[str] | None:
     """A text column, empty where masked; None if the table has none of that name.
 
     Raises:
-        DataError: It is no plain column.
+        DataError: It is no plain column, or has several values a row.
     """
     if name not in table.colnames:
         return None
     found = column(table, name, path)
+    if found.ndim != 1:
+        raise DataError(f"{path}: column {name!r} has several values a row.")
     masked = np.ma.getmaskarray(found)
     return [
         "" if hidden else str(value).strip() for value, hidden in zip(found, masked, strict=True)

@@ -182,7 +182,9 @@ class GPS(Encoder):
         """
         nodes, mask = inputs["nodes"], inputs["mask"]
         graphs = Graphs.from_edges(mask, inputs["edges"], inputs["edge_mask"], nodes.dtype)
-        if self.training and len(graphs.index) == 1:
+        # one over the rows of all processes sees to it by itself
+        alone = type(self.positional_norm) is nn.BatchNorm1d and len(graphs.index) == 1
+        if self.training and alone:
             raise DataError(
                 "gps: the whole batch is one graph of one node, which batch norm cannot train on. "
                 "Use larger batches, or larger subgraphs."

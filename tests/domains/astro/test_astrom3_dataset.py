@@ -244,7 +244,7 @@ def _damaged_archive(root: Path) -> None:
         (lambda root: shutil.rmtree(root / "photometry"), "photometry.zip", "neither"),
         (_truncated_archive, "photometry.zip", "truncated"),
         (_damaged_archive, "photometry.zip", "cannot be read"),
-        (_remove(f"{SPLIT}/val.csv"), "val.csv", "cannot be read"),
+        (_remove(f"{SPLIT}/val.csv"), "val.csv", "no such file"),
         (_put(TRAIN, b""), "train.csv", "empty"),
         (_put(TRAIN, b"\xff\xfe"), "train.csv", "UTF-8"),
         (_cut(TRAIN, 0.97), "train.csv, line 3", "truncated"),
@@ -271,7 +271,7 @@ def _damaged_archive(root: Path) -> None:
         (_put(IMAGE, b""), "spec-1.fits", "cannot be read"),
         (_put(IMAGE, b"not FITS" * 400), "spec-1.fits", "cannot be read"),
         (_cut(IMAGE, 0.4), "spec-1.fits", "cannot be read"),
-        (_cut(TABLE, 0.6), "spec-2.fits.gz", "cannot be read"),
+        (_cut(TABLE, 0.6), "spec-2.fits.gz", "not a whole gzip file"),
         (_fits(fits.PrimaryHDU(np.ones((2, 9)))), "spec-1.fits", "COEFF0"),
         (_fits(fits.PrimaryHDU()), "spec-1.fits", "cannot be read"),
         (

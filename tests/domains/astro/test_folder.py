@@ -39,7 +39,8 @@ def write(root: Path, suffix: str = ".csv") -> None:
     for star in STARS:
         curve = Table({"time": np.arange(5.0), "flux": rng.random(5), "flux_error": np.ones(5)})
         if suffix != ".csv":
-            curve["time"].unit, curve["flux"].unit = units.hour, units.Jy
+            curve["time"].unit = units.hour
+            curve["flux"].unit = curve["flux_error"].unit = units.Jy
         (root / "photometry").mkdir(exist_ok=True)
         write_table(curve, root / "photometry" / f"{star}{suffix}")
     for star in (STARS[0], STARS[2]):
@@ -80,7 +81,7 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
         curve = raw["photometry"]
         np.testing.assert_allclose(curve[:, 0], np.arange(5) / (1 if bare else 24))
         np.testing.assert_allclose(curve[:, 1], expected * (1 if bare else 1000))  # Jy → mJy
-        np.testing.assert_allclose(curve[:, 2], 1)
+        np.testing.assert_allclose(curve[:, 2], 1 if bare else 1000)
     wavelength = raws[0]["spectra"][:, 0]
     np.testing.assert_allclose(wavelength, np.arange(400, 405) * (1 if bare else 10))
     assert [c.unit for c in dataset.schemas["photometry"].channels] == ["d", "mJy", "mJy"]
@@ -190,9 +191,17 @@ CURVE, SECOND = "photometry/007.csv", "photometry/b-2.csv"
         (_put(CURVE, "time,flux,flux_error\n"), "007.csv", "no rows"),
         (_put(CURVE, "time,flux\n1,2\n"), "007.csv", "lacks the column 'flux_error'"),
         (_put(SECOND, "time,flux\n1,2\n"), "b-2.csv", "lacks the column 'flux_error'"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,3\n1,2\n"), "b-2.csv", "nan in row 1"),
+        (
+            _put(SECOND, "time,flux,flux_error\n1,2,3\n1,2\n"),
+            "b-2.csv",
+            "row 1 has 2 cells",
+        ),
         (_put(SECOND, "time,flux,flux_error\n1,two,3\n"), "b-2.csv", "'two'"),
-        (_put(SECOND, "time,flux,flux_error\n1,2,3\n4,,6\n"), "b-2.csv", "nan in row 1"),
+        (
+            _put(SECOND, "time,flux,flux_error\n1,2,3\n4,,6\n"),
+            "b-2.csv",
+            "nan in row 1",
+        ),
         (_put(SECOND, "time,flux,flux_error\n1,nan,3\n"), "b-2.csv", "nan in row 0"),
         (_put(SECOND, "time,flux,flux_error\n1,2,-3\n"), "b-2.csv", "has to be > 0"),
         (_put("spectra/007.csv", "wavelength,flux\n-1,2\n"), "007.csv", "has to be >= 1"),
@@ -332,7 +341,7 @@ def test_a_run_over_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     options = ["domain=astro", "data=star_folder", f"data.root={root}", "trainer.max_epochs=1"]
     options += ["loader.batch_size=8", "trainer.device=cpu", "evaluator=null", f"run_folder={run}"]
     assert main(["train", *options]) == 2
-    assert f"{broken}: is empty. Or leave out" in capsys.readouterr().err
+    assert f"{broken}: is empty. To leave out" in capsys.readouterr().err
     assert not run.exists()
     assert main(["train", *options, "data.on_error=skip"]) == 0
     assert "left out" in capsys.readouterr().out
@@ -347,3 +356,25 @@ def test_a_run_over_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     assert main(["train", f"resume={run}"]) == 2
     assert "data fingerprint" in capsys.readouterr().err
+
+
+def test_a_unit_on_one_scale_only(tmp_path: Path) -> None:
+    """The error would be left a thousand times too small."""
+    write(tmp_path, ".ecsv")
+    path = tmp_path / "photometry" / f"{STARS[1]}.ecsv"
+    curve = Table({"time": [1.0, 2], "flux": [1.0, 2] * units.Jy, "flux_error": [0.1, 0.1]})
+    path.unlink()
+    write_table(curve, path)
+    dataset = StarFolder(str(tmp_path), table="table.ecsv")
+    assert dataset[0]
+    with pytest.raises(DataError, match=rf"{STARS[1]}.ecsv: of flux and flux_error one has a unit"):
+        dataset[1]
+
+
+def test_row_numbers_that_pandas_writes_are_no_metadata(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "table.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f",{header}", *(f"{i},{row}" for i, row in enumerate(rows))]))
+    with pytest.raises(DataError, match=r"a column without a name.*index=False"):
+        StarFolder(str(tmp_path))

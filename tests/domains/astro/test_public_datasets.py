@@ -213,8 +213,8 @@ CURVE = "light-curves/11.csv"
 @pytest.mark.parametrize(
     ("damage", "named", "says"),
     [
-        (_remove("periods.csv"), "periods.csv", "cannot be read"),
-        (_remove("apj326724t2.txt"), "apj326724t2.txt", "cannot be read"),
+        (_remove("periods.csv"), "periods.csv", "no such file"),
+        (_remove("apj326724t2.txt"), "apj326724t2.txt", "no such file"),
         (_remove(CURVE), "11.csv", "lacks"),
         (_write("periods.csv", b""), "periods.csv", "empty"),
         (_write("apj326724t2.txt", b"\n"), "apj326724t2.txt", "empty"),

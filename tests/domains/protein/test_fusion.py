@@ -1,5 +1,8 @@
 """The fusion against plain loops, gradients, padding, absent modalities."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -119,3 +122,15 @@ def test_an_empty_batch_leaves_the_batch_norms_alone() -> None:
     assert joint.tokens.shape == (0, 9, 6)
     assert all(p.grad is not None and not p.grad.any() for p in module.parameters())
     assert not module.norms[0][0].running_mean.any()
+
+
+@pytest.mark.slow
+def test_ranks_that_pad_otherwise_equal_one_process() -> None:
+    ranks = Path(__file__).parents[2] / "shared/training/ranks.py"
+    worker = runpy.run_path(str(Path(__file__).with_name("fusion_ranks.py")))
+    found = runpy.run_path(str(ranks))["run_ranks"](2, worker["on_ranks"])
+    tokens, state = worker["fuse"](0, 4)
+    for row, expected in zip([row for rows, _ in found for row in rows], tokens, strict=True):
+        torch.testing.assert_close(row, expected)
+    for _, own in found:
+        torch.testing.assert_close(own, state)

@@ -221,6 +221,7 @@ def grad_accumulation(case: Any) -> dict[str, Tensor]:
             numbers,
             numbers,
             numbers,
+            numbers,
         )
         ways = {
             "full": {"name": "plain"},

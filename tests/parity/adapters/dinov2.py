@@ -361,7 +361,7 @@ def train_step(case: Any) -> dict[str, Tensor]:
     rows = torch.arange(len(crops) // 2)
     data, present = {"image": {"values": crops[rows]}}, {"image": torch.ones_like(rows).bool()}
     named = {f"dinov2/{name}": view for name, view in views.items()}
-    batch = Batch(data, present, torch.full_like(rows, -1), rows, rows, named)
+    batch = Batch(data, present, torch.full_like(rows, -1), rows, rows, rows, named)
     module = PretrainModule(runner, build_passes(config.passes), config, {"total_steps": 1})
     unclipped = Unclipped()
     with TemporaryDirectory() as folder:

@@ -229,7 +229,7 @@ def make_batch(inputs: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> Batc
     numbers = torch.arange(len(inputs["root"]))
     present = torch.ones(len(numbers), dtype=torch.bool)
     both = {"graph": inputs, "text": texts}
-    return Batch(both, dict.fromkeys(both, present), tensors["y"], numbers, numbers)
+    return Batch(both, dict.fromkeys(both, present), tensors["y"], *[numbers] * 3)
 
 
 def gradients(runner: Runner, case: Any) -> dict[str, Tensor]:
@@ -314,7 +314,7 @@ def trainstep(case: Any) -> dict[str, Tensor]:
     inputs = collate(subgraph, graphs, tensors)
     config, runner = step_config(case.spec), build_runner(case)
     passes = build_passes(config.passes)
-    passes.start = lambda clean: pad_sequence(starts, batch_first=True)
+    passes.start = lambda clean, seeds: pad_sequence(starts, batch_first=True)
     seen: list[Tensor] = []
     losses: list[Tensor] = []
 

@@ -44,6 +44,7 @@ def make_batch(inputs: Mapping[str, Tensor]) -> Batch:
         torch.full((number,), -1),
         rows,
         rows,
+        rows,
     )
 
 

@@ -265,7 +265,7 @@ def make_batch(case: Any) -> Batch:
         "protein": protein_inputs(case, {**case.config["protein"], "mask_modeling": False}),
         "text": {"input_ids": ids, "attention_mask": ids != 0},
     }
-    return Batch(inputs, dict.fromkeys(MODALITIES, present), numbers, numbers, numbers)
+    return Batch(inputs, dict.fromkeys(MODALITIES, present), *[numbers] * 4)
 
 
 def given_draws(case: Any, batch: Batch) -> dict[str, Tensor]:

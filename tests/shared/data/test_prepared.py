@@ -11,6 +11,7 @@ import pytest
 from shared.data.dataset import AdaptedDataset, Dataset, SampleTable
 from shared.data.prepared import PreparedDataset
 from shared.data.skipping import (
+    Skipped,
     SkippingDataset,
     describe_skipped,
     save_skipped,
@@ -144,6 +145,7 @@ def test_what_cannot_be_used_is_absent_and_listed(adapted: bool, tmp_path: Path)
         "id": "n1",
         "modality": None,
         "reason": "file1: no such file.",
+        "file": None,
     }
 
 
@@ -167,9 +169,13 @@ def test_nothing_left_out_is_nothing_said(tmp_path: Path) -> None:
 def test_the_list_for_people_is_short() -> None:
     dataset = SkippingDataset(Numbers(dict.fromkeys(range(6), "range")))
     prepared(dataset).load(range(12))
-    lines = describe_skipped(skipped_of(dataset))
-    assert len(lines) == 7
-    assert lines[-1].endswith("1 more")
+    alike = describe_skipped(skipped_of(dataset))
+    assert len(alike) == 2
+    assert alike[1].startswith("  6 × n0, a: ")
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+    different = describe_skipped([Skipped(f"n{i}", "a", f"{w}.") for i, w in enumerate(words)])
+    assert len(different) == 7
+    assert different[-1].endswith("2 more, for 2 other reasons")
 
 
 @pytest.mark.parametrize("how", ["gone", "range"])

@@ -57,6 +57,7 @@ def step(case: dict[str, Any], rank: int, world: int) -> dict[str, Any]:
         torch.full_like(rows, -1),
         rows,
         rows,
+        rows,
         {f"dinov2/{name}": view for name, view in views.items()},
     )
     # kept until the backward pass, which reduces the gradients

@@ -103,7 +103,7 @@ def test_mean_over_the_modalities_that_a_sample_has(features: str) -> None:
     numbers = torch.arange(5)
     inputs = {"a": {"values": first}, "b": {"values": second}}
     runner = Runner(model, {"classification": Classification(NAMES)}, {"classification": 1.0})
-    output = runner(Batch(inputs, present, labels, numbers, numbers), with_metrics=True)
+    output = runner(Batch(inputs, present, labels, numbers, numbers, numbers), with_metrics=True)
 
     if features == "projected":
         first, second = normalize(first, dim=-1), normalize(second, dim=-1)

@@ -63,9 +63,8 @@ def make(encoder: dict[str, Any] | None = None, **changed: Any) -> tuple[Runner,
 def make_batch(present: Sequence[bool]) -> Batch:
     images = torch.randn(len(present), 3, 16, 16, generator=torch.Generator().manual_seed(0))
     mask, rows = torch.tensor(present), torch.arange(len(present))
-    return Batch(
-        {"image": {"values": images[mask]}}, {"image": mask}, torch.full_like(rows, -1), rows, rows
-    )
+    inputs, unknown = {"image": {"values": images[mask]}}, torch.full_like(rows, -1)
+    return Batch(inputs, {"image": mask}, unknown, rows, rows, rows)
 
 
 def with_views(runner: Runner, batch: Batch, seed: int = 0) -> Batch:

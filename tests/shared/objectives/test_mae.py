@@ -43,7 +43,7 @@ def make_batch(images: Tensor, present: Tensor | None = None) -> Batch:
     if present is None:
         present = torch.ones(len(images), dtype=torch.bool)
     rows = torch.arange(len(present))
-    return Batch({"image": {"values": images}}, {"image": present}, rows - 1, rows, rows)
+    return Batch({"image": {"values": images}}, {"image": present}, rows - 1, *[rows] * 3)
 
 
 def with_noise(runner: Runner, batch: Batch, noise: Tensor) -> Batch:

@@ -88,7 +88,7 @@ def make_batch(rows: int = 4, length: int = 10, absent: tuple[int, ...] = ()) ->
     inputs = {"values": values, "error": error, "present": present}
     there = torch.tensor([row not in absent for row in range(rows + len(absent))])
     numbers = torch.arange(len(there))
-    return Batch({"tide": inputs}, {"tide": there}, numbers, numbers, numbers)
+    return Batch({"tide": inputs}, {"tide": there}, *[numbers] * 4)
 
 
 @hypothesis_settings(max_examples=60, deadline=None)

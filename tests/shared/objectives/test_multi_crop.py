@@ -14,14 +14,15 @@ def make(channels: int, mean: float = 0.5, blur: float = 0.5) -> MultiCrop:
 def test_shapes_for_any_channels() -> None:
     for channels in (1, 3, 5):
         for number in (0, 2):
-            large, small = make(channels)(torch.randn(number, channels, 24, 20))
+            images = torch.randn(number, channels, 24, 20)
+            large, small = make(channels)(images, range(number))
             assert large.shape == (2 * number, channels, 16, 16)
             assert small.shape == (3 * number, channels, 12, 12)
 
 
 def test_crops_of_an_image_come_crop_by_crop() -> None:
     images = torch.stack([torch.full((2, 24, 24), float(value)) for value in (1, 2, 3)])
-    large, small = make(2)(images)
+    large, small = make(2)(images, [4, 5, 6])
     expected = torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(large.mean((1, 2, 3)), expected.repeat(2))
     torch.testing.assert_close(small.mean((1, 2, 3)), expected.repeat(3))
@@ -30,18 +31,23 @@ def test_crops_of_an_image_come_crop_by_crop() -> None:
 def test_colours_stay_in_their_range() -> None:
     torch.manual_seed(0)
     pixels = torch.rand(8, 3, 24, 24).round()
-    large, small = make(3)((pixels - 0.5) / 0.25)
+    large, small = make(3)((pixels - 0.5) / 0.25, range(8))
     for crops in (large, small):
         found = crops * 0.25 + 0.5
         assert float(found.min()) > -1e-5
         assert float(found.max()) < 1 + 1e-5
 
 
-def test_draws_follow_the_seed() -> None:
-    images = torch.randn(2, 3, 24, 24)
-    drawn = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        drawn.append(make(3)(images)[0])
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+def test_an_image_has_the_crops_of_its_seed() -> None:
+    crop, images = make(3), torch.randn(3, 3, 24, 24)
+    state = torch.get_rng_state()
+    large, small = crop(images, [7, -(2**62), 7])
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    alone = crop(images[1:2], [-(2**62)])
+    assert torch.equal(alone[0], large[1::3])
+    assert torch.equal(alone[1], small[1::3])
+    other = crop(images[1:2], [8])
+    assert not torch.equal(other[0], alone[0])
+    # the crops of an image differ
+    assert len({float(crops.mean()) for crops in alone[1]}) == 3

@@ -58,7 +58,7 @@ def make_batch(size: int, present: Tensor | None = None) -> Batch:
     rows = torch.arange(size)
     there = dict(zip(NAMES, present.T, strict=True))
     inputs = {m: {"values": values[m][there[m]]} for m in NAMES}
-    return Batch(inputs, there, rows, rows, rows)
+    return Batch(inputs, there, rows, rows, rows, rows)
 
 
 def gradients(runner: Runner, batch: Batch) -> dict[str, Tensor]:
@@ -81,6 +81,7 @@ def take_rows(batch: Batch, rows: list[int]) -> Batch:
         labels=batch.labels[rows],
         groups=batch.groups[rows],
         rows=batch.rows[rows],
+        seeds=batch.seeds[rows],
         views={"multimae/masked": part},
     )
 
@@ -138,10 +139,10 @@ def test_tasks_follow_the_modalities_by_default() -> None:
 
 def test_the_loss_does_not_depend_on_what_is_neither_seen_nor_predicted() -> None:
     runner = make(tasks={"depth": TASKS["depth"]}).eval()
-    batch = runner.make_views(make_batch(3))
+    batch = runner.make_views(make_batch(8))
     view = batch.views["multimae/masked"]
-    seen = torch.zeros(3, 24, dtype=torch.bool).scatter(1, view.joint["ids_keep"], True)
-    hidden = ~seen[:, :16].view(3, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    seen = torch.zeros(8, 24, dtype=torch.bool).scatter(1, view.joint["ids_keep"], True)
+    hidden = ~seen[:, :16].view(8, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
     colours = batch.inputs["colour"]["values"]
     inputs = {**batch.inputs, "colour": {"values": torch.where(hidden, 9.0, colours)}}
     losses = [runner(b).loss for b in (batch, replace(batch, inputs=inputs))]

@@ -92,6 +92,16 @@ def test_perturbed_inputs(make_run, accumulate: bool) -> None:
     assert still.float().mean() < 0.5
 
 
+def test_perturbed_starts_each_sample_by_its_seed(make_run) -> None:
+    _, _, batch = make_run()
+    passes, seeds = Perturbed("metadata", "values", 0.25), batch.seeds_of("metadata")
+    clean = batch.inputs["metadata"]["values"]
+    start = passes.start(clean, seeds)
+    assert torch.equal(passes.start(clean[[5, 2]], seeds[[5, 2]]), start[[5, 2]])
+    assert start.dtype == clean.dtype
+    assert len(start.unique()) > 0.9 * start.numel()
+
+
 def test_perturbed_raises_the_loss(make_run) -> None:
     _, runner, batch = make_run()
     runner.eval()

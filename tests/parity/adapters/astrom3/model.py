@@ -177,7 +177,7 @@ def make_batch(tensors: Mapping[str, Tensor], rows: slice = slice(None)) -> Batc
     inputs["photometry"]["mask"] = tensors["photometry_mask"][rows]
     present = {m: torch.ones(len(labels), dtype=torch.bool) for m in LETTERS}
     numbers = torch.arange(len(labels))
-    return Batch(inputs, present, labels, numbers, numbers)
+    return Batch(inputs, present, labels, numbers, numbers, numbers)
 
 
 def build_runner(case: Any, name: str, length: int) -> Runner:

@@ -168,7 +168,7 @@ def schedule(case: Any) -> dict[str, Tensor]:
     model = Model(ModelConfig("told", 1, {}), {}, {}, None, objective.model_scalars())
     runner = Runner(model, {"told": objective}, {"told": 1.0})
     none = torch.zeros(1, dtype=torch.int64)
-    batches = [Batch({}, {}, none, none, none)]
+    batches = [Batch({}, {}, none, none, none, none)]
     history = fit(config, runner, batches, batches)
     rates = pytest.approx([epoch["lr_used"] for epoch in trace], rel=1e-9)
     assert [epoch["lr"] for epoch in history] == rates
