@@ -98,7 +98,22 @@ def embed(
             pooled = _encode_alone(model, modality, inputs)
             rows = model.project(modality, pooled) if output == "projected" else pooled
         parts.append(rows.float().cpu().numpy())
+        _check_values(parts[-1], modality, start, output == "projected")
     return np.concatenate(parts)
+
+
+def _check_values(rows: NDArray[np.float32], what: str, first: int, unit: bool = False) -> None:
+    """Raise a DataError that names the first input whose result is NaN, infinite, or, where it has
+    to be of `unit` norm, not that: a vector whose norm overflows is divided by infinity."""
+    good = np.isfinite(rows).all(axis=1)
+    if unit:
+        good &= np.abs(np.linalg.norm(rows, axis=1) - 1) < 0.1
+    if not good.all():
+        raise DataError(
+            f"input {first + int(good.argmin())}: what the model makes of its {what} is NaN, "
+            "infinite or beyond float32. The input is far from what it was trained on, or its "
+            "weights diverged."
+        )
 
 
 def _encode_alone(model: "Model", modality: str, inputs: dict[str, Tensor]) -> Tensor:
@@ -232,6 +247,7 @@ def predict(
     for start in range(0, number, batch_size):
         batch = {m: prepare(model, m, r[start : start + batch_size], start) for m, r in raw.items()}
         parts.append(classifier_probabilities(model, *classifier_features(model, batch, precision)))
+        _check_values(parts[-1], ", ".join(raw), start)
     return np.concatenate(parts)
 
 

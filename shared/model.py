@@ -11,21 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared import inference
+from shared import inference, weights
 from shared.devices import Precision
 from shared.encoders.base import Embedding, Encoder, Fusion
 from shared.encoders.heads import Classifier, build_head
 from shared.errors import ConfigError, UnknownNameError, WeightsError, suggest
 from shared.files import atomic_path, write_json
-from shared.model_config import ModelConfig, read_model_json
+from shared.model_config import SETTINGS, ModelConfig, read_model_json, settings_hash, weights_path
 from shared.preprocess import Preprocessor
 from shared.registry import Registries
 from shared.schema import Schema
-from shared.weights import load_strictly, read_tensors, tensors_fingerprint, write_tensors
 
 FORMAT = 1
 Output = Literal["projected", "pooled"]
 OUTPUTS = ("projected", "pooled")
+# RuntimeError: torch refuses a size
+_DAMAGE = (ConfigError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 WHOLE = ("fusion", "classifier")
 """Parts of a model that belong to no modality."""
 
@@ -199,7 +200,7 @@ class Model(nn.Module):
         }
         text = json.dumps(settings, sort_keys=True).encode()
         tensors = {**self.state_dict(), "": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-        return tensors_fingerprint(tensors)
+        return weights.tensors_fingerprint(tensors)
 
     def embed(
         self,
@@ -286,20 +287,23 @@ class Model(nn.Module):
             }
             for modality, parts in self.config.modalities.items()
         }
-        write_tensors(folder / "model.safetensors", self.state_dict())
-        write_json(folder / "schema.json", {m: s.to_dict() for m, s in self.schemas.items()})
+        architecture = {**self.config.to_dict(), "modalities": modalities}
+        config = {"format": FORMAT, **architecture, "scalars": sorted(self.scalars)}
+        schemas = {m: s.to_dict() for m, s in self.schemas.items()}
+        facts = {SETTINGS: settings_hash(config, schemas)}
+        weights.write_tensors(folder / "model.safetensors", self.state_dict(), facts)
+        write_json(folder / "schema.json", schemas)
         with atomic_path(folder / "README.md") as temporary:
             temporary.write_text(card, encoding="utf-8")
-        config = {
-            **self.config.to_dict(),
-            "modalities": modalities,
-            "scalars": sorted(self.scalars),
-        }
-        write_json(folder / "config.json", {"format": FORMAT, **config})
+        write_json(folder / "config.json", config)
 
     @classmethod
     def load(
-        cls, folder: Path, registries: Registries, encoders: Sequence[str] | None = None
+        cls,
+        folder: Path,
+        registries: Registries,
+        encoders: Sequence[str] | None = None,
+        accept_edits: bool = False,
     ) -> "Model":
         """Read a model folder, strictly.
 
@@ -307,16 +311,18 @@ class Model(nn.Module):
             folder: What `save` wrote.
             registries: Where the names of the parts are found.
             encoders: Modalities to load; the tensors of the others are not read. None: all.
+            accept_edits: Whether its JSON files may be others than those that were saved.
 
         Raises:
-            WeightsError: The folder is not a whole model folder, or the tensors do not fit.
+            WeightsError: The folder is not a whole model folder, its settings were edited, or the
+                tensors do not fit.
             UnknownNameError: A modality or a part that does not exist here.
         """
         if encoders is not None and not encoders:
             raise ConfigError("encoders is empty: name at least one modality, or leave it out.")
         try:
             model, chosen = cls._from_json(folder, registries, encoders)
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGE as error:
             raise WeightsError(
                 f"{folder}: config.json and schema.json are damaged or do not belong together "
                 f"({type(error).__name__}: {error})."
@@ -327,8 +333,8 @@ class Model(nn.Module):
             towers = [f"{part}.{m}." for m in chosen for part in parts]
             whole = [part for part in WHOLE if getattr(model, part) is not None]
             prefixes = [*towers, "scalars.", *(f"{part}." for part in whole)]
-        path = folder / "model.safetensors"
-        load_strictly(model, read_tensors(path, prefixes), str(path))
+        path = weights_path(folder, accept_edits)
+        weights.load_strictly(model, weights.read_tensors(path, prefixes), str(path))
         return model.eval()
 
     @classmethod
@@ -361,7 +367,8 @@ class Model(nn.Module):
                 config["fusion"] = None
         config["modalities"] = {m: config["modalities"][m] for m in chosen}
         scalars = dict.fromkeys(config.pop("scalars"), 0.0)
-        model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)
+        with weights.memory_for(folder / "model.safetensors"):
+            model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)
         for modality, state in states.items():
             model.preprocessors[modality].load_state(state)
         return model, chosen

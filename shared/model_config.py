@@ -1,12 +1,19 @@
 """The architecture of a model as data: what a config file, a model folder and the API share."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shared.errors import ConfigError, WeightsError
+from shared.errors import ConfigError, DataError, WeightsError
+from shared.files import inside
 from shared.settings import check_fields
+from shared.untrusted import read_json
+
+SETTINGS = "settings"
+"""Key of their hash in the head of the weights file."""
 
 
 @dataclass
@@ -120,9 +127,50 @@ def read_model_json(folder: Path, name: str) -> dict[str, Any]:
             "folder, or a name from `zoo list models`."
         )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{path} is damaged: {error}.") from error
-    if not isinstance(data, dict):
-        raise WeightsError(f"{path} is damaged: it holds no mapping.")
-    return data
+        return read_json(inside(_cache_root(folder), path))
+    except DataError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _cache_root(folder: Path) -> Path:
+    """What the files of a model folder may not leave: the folder; in the hub's cache, where
+    `snapshots/<revision>` holds links, that of the repository."""
+    path = folder.absolute()
+    return path.parents[1] if path.parent.name == "snapshots" else path
+
+
+def settings_hash(config: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """Hash of what stands in `config.json` and `schema.json`, for the head of the weights file:
+    some settings change results and no shape."""
+    # through JSON, in which all keys are text, as those read from the files are
+    text = json.dumps(json.loads(json.dumps([config, schemas])), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_path(folder: Path, accept_edits: bool = False) -> Path:
+    """`model.safetensors` of a model folder.
+
+    Args:
+        folder: The folder.
+        accept_edits: Whether its settings may be others than the weights were saved with. Weights
+            that say nothing of them, as those of another program, are accepted anyway.
+
+    Raises:
+        WeightsError: There is none or it is damaged, it is a link that leads out of the folder,
+            or `config.json` or `schema.json` were edited; or as `read_model_json`.
+    """
+    from shared.weights import read_metadata
+
+    try:
+        path = inside(_cache_root(folder), folder / "model.safetensors")
+    except DataError as error:
+        raise WeightsError(str(error)) from error
+    saved = read_metadata(path).get(SETTINGS)
+    now = settings_hash(*(read_model_json(folder, name) for name in ("config.json", "schema.json")))
+    if saved not in (None, now) and not accept_edits:
+        raise WeightsError(
+            f"{folder}: config.json or schema.json was edited since the weights were saved, or the "
+            "files are of two models: embeddings would change without a sign. Restore them; or, "
+            "if it is meant, zoo.load(FOLDER, accept_edits=True).save(NEW_FOLDER, card='…')."
+        )
+    return path

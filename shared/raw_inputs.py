@@ -54,6 +54,14 @@ def _numbers(value: Any, schema: Schema, where: str) -> NDArray[Any]:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"it holds {array.dtype}")
-        return array.astype(schema.dtype, copy=False)
+        with np.errstate(invalid="ignore"):  # numbers that do not fit are told below
+            converted = array.astype(schema.dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where} is no array of real numbers: {error}.") from error
+    if np.dtype(schema.dtype).kind == "u" and not np.array_equal(converted, array):
+        low, high = np.min(array), np.max(array)
+        raise DataError(
+            f"{where} has numbers from {low:g} to {high:g}, and the model takes whole ones from 0 "
+            f"to {np.iinfo(converted.dtype).max}. Scale it back, such as by (255 * x).round()."
+        )
+    return converted

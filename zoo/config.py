@@ -1,6 +1,7 @@
 """Hydra's compose API behind the verbs: overrides in, checked plain data out."""
 
 import difflib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,12 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shared.data.build import COMMON_SETTINGS
-from shared.errors import ConfigError, PluginError, first_line, suggest
+from shared.errors import ConfigError, PluginError, ZooError, first_line, suggest
+from shared.files import inside
 from shared.settings import check_value
+from shared.untrusted import read_text
 from zoo.paths import data_folder
 from zoo.plugins import check_usable, plugins
 
 T = TypeVar("T")
+
+LARGEST_YAML = 2**20
+"""Bytes; configs of real runs have some thousand."""
+DEEPEST_YAML = 50
 
 
 def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -36,6 +44,8 @@ def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         ConfigError: A malformed override, an unknown key, group or option; the nearest is named.
     """
     own = set(OmegaConf.load(data_folder("configs") / f"{verb}.yaml"))
+    for text in overrides:
+        _refuse_interpolation(text, "an override")
     parsed = _parse(overrides)
     groups = [o for o in parsed if o.key_or_group not in own and _is_group(o.key_or_group)]
     with _hydra():
@@ -53,8 +63,9 @@ def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     for override in parsed:
         if override not in groups:
             _set_value(verb, node, override)
-    _refuse_interpolations(node)
-    return cast(dict[str, Any], OmegaConf.to_container(node))
+    data = cast(dict[str, Any], OmegaConf.to_container(node))
+    _refuse_interpolations(data)
+    return data
 
 
 def _is_group(name: str) -> bool:
@@ -115,6 +126,7 @@ def typed(schema: type[T], data: dict[str, Any]) -> T:
     Raises:
         ConfigError: An unknown key, a wrong type, or a value that has to be given.
     """
+    _refuse_interpolations(data)
     for key, value in _flatten(data):
         if value == "???":
             raise ConfigError(f"{key} has to be given: {key}=VALUE.")
@@ -177,18 +189,40 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """A saved config as plain data.
 
     Raises:
-        ConfigError: No such file, no mapping, or one with interpolations.
+        ConfigError: No such file, no mapping, or one with interpolations, aliases or tags, which
+            could run code, read the environment or unfold without end.
     """
+    if not path.is_file():
+        raise ConfigError(f"There is no {path}: {path.parent} is no run folder.")
     try:
-        node = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"There is no {path}: {path.parent} is no run folder.") from None
+        text = read_text(inside(path.parent, path), LARGEST_YAML)
+        _check_structure(text, path)
+        node = OmegaConf.load(io.StringIO(text))
+    except ZooError as error:
+        raise ConfigError(str(error)) from error
     except Exception as error:  # YAML's parser raises many kinds
         raise ConfigError(f"{path} is damaged: {first_line(error)}.") from error
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{path} is damaged: it holds no mapping.")
-    _refuse_interpolations(node)
-    return cast(dict[str, Any], OmegaConf.to_container(node))
+    data = cast(dict[str, Any], OmegaConf.to_container(node))
+    try:
+        _refuse_interpolations(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return data
+
+
+def _check_structure(text: str, path: Path) -> None:
+    """Raise a ConfigError for YAML that would unfold, or whose parsing would not end: the parser's
+    time grows with the square of the depth."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path} is refused: it has aliases (*{event.anchor}).")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_YAML:
+            raise ConfigError(f"{path} is refused: it is nested too deeply.")
 
 
 def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -264,11 +298,22 @@ def _search_path() -> list[str]:
     return [f"hydra.searchpath=[{','.join(f'file://{f}' for f in folders)}]"] if folders else []
 
 
-def _refuse_interpolations(node: DictConfig) -> None:
+def _refuse_interpolations(data: object, key: str = "") -> None:
     """Config values are data: nothing is evaluated and the environment is not read."""
-    for key, value in _flatten(cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))):
-        if isinstance(value, str) and "${" in value:
-            raise ConfigError(f"{key}={value!r}: interpolations are not allowed in a config.")
+    if isinstance(data, str):
+        _refuse_interpolation(data, key)
+    elif isinstance(data, Mapping):
+        for name, value in data.items():
+            _refuse_interpolation(str(name), key or "a key")
+            _refuse_interpolations(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(data, list | tuple):
+        for position, value in enumerate(data):
+            _refuse_interpolations(value, f"{key}[{position}]")
+
+
+def _refuse_interpolation(text: str, where: str) -> None:
+    if "${" in text:
+        raise ConfigError(f"{where} is {text!r}: interpolations (${{…}}) are not allowed.")
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

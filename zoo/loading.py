@@ -31,6 +31,7 @@ def load(
     weights: str | Path | None = None,
     encoders: Sequence[str] | None = None,
     seed: int = 0,
+    accept_edits: bool = False,
 ) -> "Model":
     """Load a model: its encoders, heads and preprocessing as one object, in eval mode.
 
@@ -41,6 +42,8 @@ def load(
             given on no other condition. None: the cache in `ZOO_HOME`, then the hub.
         encoders: Modalities to load; the tensors of the others are not read. None: all.
         seed: Of random weights.
+        accept_edits: Whether config.json and schema.json of a folder may be others than those its
+            weights were saved with, which is an error otherwise.
 
     Raises:
         UnknownNameError: No such model, variant or modality; the nearest names are given.
@@ -50,7 +53,7 @@ def load(
     if isinstance(name, Path) or is_path(name):
         if weights is not None:
             raise WeightsError(f"{name} is a model folder: it has its weights, drop weights=…")
-        return _load_folder(model_folder(Path(name).expanduser()), encoders)
+        return _load_folder(model_folder(Path(name).expanduser()), encoders, accept_edits)
     entry, variant = find_model(name)
     if weights == "random":
         return _random(name.partition(":")[0], entry, variant, encoders, seed)
@@ -61,7 +64,7 @@ def load(
             f"{folder} is no model folder of the zoo. If it holds the authors' weights, import "
             f"them first: zoo import {family}:{variant} {folder}."
         )
-    model = _load_folder(folder, encoders)
+    model = _load_folder(folder, encoders, accept_edits)
     expected = f"{family}:{variant}"
     if model.config.name != expected:
         raise WeightsError(
@@ -96,18 +99,29 @@ def find_model(name: str) -> tuple[ModelEntry, str]:
 
 
 def model_folder(path: Path) -> Path:
-    """A run folder stands for the model in it."""
+    """A run folder stands for the model in it.
+
+    Raises:
+        WeightsError: No such folder, or that of a run that has not ended.
+    """
     if not path.exists():
         near = sorted(str(p.parent.parent) for p in Path("runs").glob("*/model/config.json"))
         hint = f" {suggest(str(path), near)}" if near else ""
         raise WeightsError(f"There is no model folder {path}.{hint}")
-    return path / "model" if (path / "model" / "config.json").is_file() else path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
+        raise WeightsError(
+            f"{path} is a run that has not ended: it has no model yet. `zoo doctor {path}` says "
+            "from where it can go on."
+        )
+    return path
 
 
-def _load_folder(folder: Path, encoders: Sequence[str] | None) -> "Model":
+def _load_folder(folder: Path, encoders: Sequence[str] | None, accept_edits: bool) -> "Model":
     from shared.model import Model
 
-    return Model.load(folder, plugins().registries, encoders)
+    return Model.load(folder, plugins().registries, encoders, accept_edits)
 
 
 def _random(

@@ -1,9 +1,11 @@
 """Where the package's data files and the user's cache are."""
 
 import os
+import re
 from pathlib import Path
 
 import zoo
+from shared.errors import UnknownNameError
 
 
 def data_folder(kind: str) -> Path:
@@ -29,7 +31,17 @@ def zoo_home() -> Path:
 
 
 def cache_folder(family: str, variant: str) -> Path:
-    """Where the weights of a named model lie on this machine."""
+    """Where the weights of a named model lie on this machine.
+
+    Raises:
+        UnknownNameError: A name that would lead to another folder.
+    """
+    for name in (family, variant):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+            raise UnknownNameError(
+                f"{family}:{variant}: {name!r} is no name of a model or variant; letters, digits "
+                "and _ . + - make one."
+            )
     return zoo_home() / "weights" / family / variant
 
 

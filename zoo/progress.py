@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import Segment
 
 
 @cache
@@ -16,13 +17,23 @@ def console() -> "Console":
     from rich.console import Console
 
     class Patient(Console):
-        """Goes on working when its reader, such as `head`, has gone."""
+        """Goes on working when its reader, such as `head`, has gone; what names of classes, files
+        and models hold is shown and never obeyed."""
 
         def on_broken_pipe(self) -> None:
             self.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    return Patient(soft_wrap=True)
+        def render(self, *args: Any, **options: Any) -> Iterator["Segment"]:
+            for segment in super().render(*args, **options):
+                yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+    return Patient(soft_wrap=True, markup=False, emoji=False)
+
+
+def harmless(text: str) -> str:
+    """A text whose escape characters a terminal shows and does not obey."""
+    return text.replace("\x1b", "␛").replace("\x9b", "␛")
 
 
 def rows_progress(rows: Sequence[int], what: str) -> Iterable[int]:
@@ -36,7 +47,7 @@ def rows_progress(rows: Sequence[int], what: str) -> Iterable[int]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("left"),

@@ -1,12 +1,10 @@
 """Upstream files of AstroM3 (arXiv:2411.08842) → a model of ours."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from domains.astro.checkpoints import (
@@ -23,10 +21,11 @@ from domains.astro.checkpoints import (
     model_config,
 )
 from domains.astro.preprocess.metadata import statistics_states
-from shared.errors import ConfigError, WeightsError, first_line
+from shared.errors import ConfigError, DataError, WeightsError
 from shared.model import Model
 from shared.registry import Registries
-from shared.weights import KeyMap, load_strictly, read_tensors
+from shared.untrusted import read_json
+from shared.weights import KeyMap, load_strictly, read_state_dict
 
 _SHARED = {"classification", "num_classes"}
 _INFORMER = {"enc_in", "d_model", "dropout", "factor", "output_attention", "n_heads", "d_ff"}
@@ -116,7 +115,7 @@ def import_model(
         DataError: Statistics that are not of the 38 columns.
     """
     file, given = _files(path)
-    tensors = _read_state(file)
+    tensors = read_state_dict(file)
     layout = identify(tensors, given, variant, str(path))
     if variant is not None and not layout.fits(variant):
         raise WeightsError(
@@ -242,35 +241,9 @@ def _files(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is damaged or no JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise WeightsError(f"{path} is damaged: it holds no mapping.")
-    return data
-
-
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    """Tensors by upstream's names; a pickle may hold tensors and plain containers alone."""
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises many kinds; none of them has run any code
-        raise WeightsError(
-            f"{path} is damaged or no plain state dict ({type(error).__name__}: "
-            f"{first_line(error)}). Only tensors are read from such a file: save "
-            "model.state_dict() alone."
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
-    ):
-        raise WeightsError(f"{path} holds no state dict, a mapping from names to tensors.")
-    return state
+        return read_json(path)
+    except DataError as error:
+        raise WeightsError(str(error)) from error
 
 
 def _check_classes(classes: Sequence[str] | None, layout: Layout) -> None:

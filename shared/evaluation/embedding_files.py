@@ -19,7 +19,8 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,10 @@ from numpy.typing import NDArray
 
 from shared.data.skipping import Skipped
 from shared.data.splits import assign_splits
-from shared.errors import EvaluationError
+from shared.errors import DataError, EvaluationError
 from shared.evaluation.embedding_set import UNKNOWN, EmbeddingSet
 from shared.files import atomic_path
+from shared.untrusted import check_growth, check_zip
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,9 +48,11 @@ _DAMAGE = (
     ValueError,
     NotImplementedError,
     RuntimeError,
+    MemoryError,
     zipfile.BadZipFile,
     zlib.error,
 )
+_FLAT = ("id", "split", "group", "class")
 _PLURALS = {
     "embeddings": "embedding",
     "labels": "label",
@@ -84,6 +88,8 @@ def load_embeddings(path: Path) -> EmbeddingSet:
         raise EvaluationError(f"{path}: there is no such file.")
     try:
         columns, meta = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+    except DataError as error:
+        raise EvaluationError(str(error)) from error
     except _DAMAGE as error:
         if "allow_pickle" in str(error):
             raise EvaluationError(
@@ -91,7 +97,7 @@ def load_embeddings(path: Path) -> EmbeddingSet:
                 "unpickled. Save numbers and strings (for names: numpy.asarray(names, dtype=str))."
             ) from error
         raise EvaluationError(f"{path}: damaged or truncated ({error}).") from error
-    columns = {_PLURALS.get(name, name): column for name, column in columns.items()}
+    columns = _singular(columns, path)
     if "label" not in columns:
         raise EvaluationError(
             f"{path}: no column 'label' among {sorted(columns)}. Add one (names or integers; -1 "
@@ -104,6 +110,10 @@ def load_embeddings(path: Path) -> EmbeddingSet:
                 f"{path}: column {name!r} has shape {column.shape}, but there are {n} labels; "
                 "every column has one entry a sample."
             )
+        if name in _FLAT and column.ndim != 1:
+            raise EvaluationError(
+                f"{path}: column {name!r} has shape {column.shape}; it takes one text each."
+            )
     vectors = _vectors(columns, path)
     ids = columns["id"].astype(np.str_) if "id" in columns else np.arange(n).astype(np.str_)
     groups = columns["group"].astype(np.str_) if "group" in columns else ids
@@ -112,10 +122,11 @@ def load_embeddings(path: Path) -> EmbeddingSet:
         columns["split"].astype(np.str_) if "split" in columns else assign_splits(groups, labels)
     )
     everywhere = np.ones(n, dtype=np.bool_)
+    present = _presence(columns, vectors, path)
     return EmbeddingSet(
         ids=ids,
         vectors=vectors,
-        present={m: columns.get(f"present.{m}", everywhere).astype(np.bool_) for m in vectors},
+        present={m: present.get(m, everywhere) for m in vectors},
         labels=labels,
         classes=classes,
         splits=splits,
@@ -157,6 +168,36 @@ def _vectors(columns: Columns, path: Path) -> dict[str, NDArray[np.float32]]:
     return vectors
 
 
+def _singular(columns: Columns, path: Path) -> Columns:
+    """The columns under the names in the head of this module."""
+    named: Columns = {}
+    for name, column in columns.items():
+        head, dot, modality = name.partition(".")
+        known = _PLURALS.get(head, head) + dot + modality
+        if known in named:
+            raise EvaluationError(f"{path}: has two columns {known!r}. Remove one.")
+        named[known] = column
+    return named
+
+
+def _presence(
+    columns: Columns, vectors: Collection[str], path: Path
+) -> dict[str, NDArray[np.bool_]]:
+    """By modality, where a column says it."""
+    present = {}
+    for name, column in columns.items():
+        head, _, modality = name.partition(".")
+        if head != "present":
+            continue
+        if modality not in vectors:
+            raise EvaluationError(f"{path}: column {name!r} is of a modality without embeddings.")
+        # of texts every one that is not empty would count as true
+        if column.ndim != 1 or not np.isin(column, (0, 1)).all():
+            raise EvaluationError(f"{path}: column {name!r} holds something but true and false.")
+        present[modality] = column.astype(np.bool_)
+    return present
+
+
 def _labels(columns: Columns, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Index into the classes, and the classes: those of the file, else the sorted labels."""
     labels = columns["label"]
@@ -167,6 +208,10 @@ def _labels(columns: Columns, path: Path) -> tuple[NDArray[np.int64], tuple[str,
             f"{path}: column 'label' holds {labels.dtype} of shape {labels.shape}; expected one "
             "name or integer a sample."
         )
+    if twice := [
+        n for n, k in Counter(columns.get("class", np.array([])).tolist()).items() if k > 1
+    ]:
+        raise EvaluationError(f"{path}: the class {twice[0]!r} stands more than once. Rename one.")
     if "class" in columns and labels.dtype.kind in "iu":
         return labels.astype(np.int64), tuple(columns["class"].astype(np.str_).tolist())
     unknown = labels == "" if labels.dtype.kind == "U" else labels < 0
@@ -218,6 +263,8 @@ def _write_npz(embeddings: EmbeddingSet, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> tuple[Columns, Mapping[str, object]]:
+    if zipfile.is_zipfile(path):
+        check_zip(path)
     archive = np.load(path, allow_pickle=False)
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise EvaluationError(
@@ -225,6 +272,9 @@ def _read_npz(path: Path) -> tuple[Columns, Mapping[str, object]]:
             "(numpy.savez)."
         )
     with archive:
+        # numpy reads no further than a header says, and then nobody compares the check sum
+        if archive.zip is not None and (damaged := archive.zip.testzip()):
+            raise EvaluationError(f"{path}: damaged: the check sum of {damaged} does not fit.")
         columns = {name: archive[name] for name in archive.files}
     meta = columns.pop(_META, None)
     return columns, {} if meta is None else _parse_meta(str(meta), path)
@@ -233,7 +283,7 @@ def _read_npz(path: Path) -> tuple[Columns, Mapping[str, object]]:
 def _parse_meta(text: str, path: Path) -> Mapping[str, object]:
     try:
         meta = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{path}: the entry {_META!r} is not JSON ({error}).") from error
     if not isinstance(meta, dict):
         raise EvaluationError(f"{path}: the entry {_META!r} is not a JSON object.")
@@ -275,6 +325,11 @@ def _list_array(vectors: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa
 def _read_parquet(path: Path) -> tuple[Columns, Mapping[str, object]]:
     import pyarrow.parquet as pq
 
+    metadata = pq.read_metadata(path)
+    # 8 bytes a value: a run of one value may stand for any number of rows
+    check_growth(path, 8 * metadata.num_rows * metadata.num_columns)
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    check_growth(path, sum(group.total_byte_size for group in groups))
     table = pq.read_table(path, page_checksum_verification=True)
     columns: Columns = {}
     for name in table.column_names:
@@ -332,7 +387,7 @@ def _flat(column: "pa.Array", name: str, path: Path) -> NDArray[Any]:
         row = np.flatnonzero(~np.asarray(column.is_valid()))[0]
         raise EvaluationError(f"{path}: column {name!r} is empty at row {row}.")
     if pa.types.is_integer(column.type):
-        return np.asarray(column.fill_null(UNKNOWN))
+        return np.asarray(column.cast(pa.int64()).fill_null(UNKNOWN))
     if pa.types.is_floating(column.type):
         return np.asarray(column.fill_null(float(UNKNOWN)))
     return np.asarray(["" if v is None else str(v) for v in column.to_pylist()], dtype=np.str_)

@@ -21,6 +21,7 @@ from shared.evaluation import (
 from shared.evaluation.classification import METRICS as CLASSIFICATION_METRICS
 from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
 from shared.evaluation.evaluator import Drawing
+from shared.evaluation.leakage import describe_leakage
 from shared.evaluation.outliers import Outliers, find_outliers
 from shared.evaluation.output import ProtocolOutput, Rows, missing_output
 from shared.evaluation.results import Result
@@ -103,6 +104,11 @@ class Evaluation:
     def outliers(self) -> Outliers | None:
         """Test rows far from the centre of their class; None without labels."""
         return find_outliers(self.embeddings)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What makes the scores better than they are, in a sentence each."""
+        return describe_leakage(self.embeddings)
 
     def _results_of(self, run: Run, versions: Mapping[str, str]) -> list[Result]:
         output, embeddings = run.output, self.embeddings

@@ -1,7 +1,7 @@
 """Starting a model from the weights of another: what is taken over and what is left at random."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from shared.errors import ConfigError, WeightsError, suggest
+from shared.misfit import WRAPPING, find_prefix
 from shared.model import WHOLE, Model
-from shared.model_config import read_model_json
+from shared.model_config import read_model_json, weights_path
 from shared.schema import Schema
 from shared.training.config import InitConfig
 from shared.weights import load_strictly, read_tensors
@@ -28,6 +29,8 @@ class Start:
         statistics: Modalities whose preprocessing keeps what it learned there.
         fitted: Modalities whose encoder comes from there and whose preprocessing is another, so
             that it learns from the data of the run.
+        changed: Settings of encoders from there that are others here, such as an activation; they
+            change what the same weights compute.
     """
 
     source: str = ""
@@ -36,6 +39,7 @@ class Start:
     unused: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """In words, for whoever starts the run."""
@@ -47,6 +51,7 @@ class Start:
             ("not used of those weights", self.unused),
             ("preprocessing statistics kept from there", self.statistics),
             ("preprocessing is another than there, statistics are of these data", self.fitted),
+            ("settings are others than those of the weights", self.changed),
         ):
             lines += [f"{what}: {', '.join(names)}"] if names else []
         return lines
@@ -72,12 +77,13 @@ def load_init(model: Model, init: InitConfig) -> Start:
         return Start()
     folder = Path(init.weights)
     folder = folder / "model" if (folder / "model").is_dir() else folder
-    path = folder / "model.safetensors"
+    path = weights_path(folder)
     tensors = read_tensors(path)
     config = read_model_json(folder, "config.json")
     state = model.state_dict()
     if init.parts is None:
         shared = [name for name in state if name in tensors]
+        _refuse_prefix(state, tensors, path)
         if not shared:
             raise ConfigError(f"init.weights: {path} and the model have no tensor in common.")
     else:
@@ -98,6 +104,7 @@ def load_init(model: Model, init: InitConfig) -> Start:
         states = {m: _learned(config, m) for m in model.modalities if m in towers}
         schemas = read_model_json(folder, "schema.json")
         kept = [m for m, s in states.items() if s and _take(model, m, s, config, schemas)]
+        changed = [c for m in model.modalities if m in towers for c in _changes(model, config, m)]
     except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{folder}: config.json or schema.json is damaged ({type(error).__name__}: {error})."
@@ -110,7 +117,31 @@ def load_init(model: Model, init: InitConfig) -> Start:
         _summary(tensors, extra),
         tuple(kept),
         tuple(m for m, state in states.items() if state and m not in kept),
+        tuple(changed),
     )
+
+
+def _refuse_prefix(state: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> None:
+    """Raise a WeightsError where tensors would not be taken because of a prefix of their names."""
+    missing, extra = (sorted(set(a) - set(b)) for a, b in ((state, tensors), (tensors, state)))
+    carried, lacking = find_prefix(missing, extra) or ("", "")
+    # a model may hold a part that another has by itself
+    if carried in WRAPPING or lacking in WRAPPING:
+        raise WeightsError(
+            f"init.weights: of the tensors in {path} {len(extra)} would not be taken, such as "
+            f"{extra[0]!r}: their names {'carry' if carried else 'lack'} the prefix "
+            f"{carried or lacking!r}. Save the state dict of the model inside the wrapper."
+        )
+
+
+def _changes(model: Model, config: Mapping[str, Any], modality: str) -> Iterator[str]:
+    """Settings of an encoder that are others than those its weights were trained with."""
+    ours = model.config.modalities[modality].encoder
+    theirs = config["modalities"][modality]["encoder"]
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            before, after = (part.get(key, "its default") for part in (theirs, ours))
+            yield f"{modality}.encoder.{key} ({before} there, {after} here)"
 
 
 def _of_parts(model: Model, parts: Sequence[str]) -> list[str]:

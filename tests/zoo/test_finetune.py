@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import zoo
 from shared.data.build import build_dataset
@@ -172,6 +172,8 @@ def test_a_model_without_class_names(classifier: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["classifier"]["classes"]
     (folder / "config.json").write_text(json.dumps(config))
+    # nor was the settings' hash
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
     assert zoo.load(folder).config.classifier.classes is None
     data = {"name": "simulated_variable_stars", "n_stars": 20}
     predictions = zoo.predict(folder, data, device="cpu")

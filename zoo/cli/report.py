@@ -26,6 +26,8 @@ def report(evaluation: "Evaluation", folder: Path) -> None:
         save_outliers(folder / "outliers.csv", outliers, evaluation.embeddings)
     console().print(results_table(evaluation.results))
     console().print("simple: the same protocol on simple features", style="dim")
+    for warning in evaluation.warnings:
+        console().print(f"warning: {warning}", style="yellow", highlight=False)
     console().print(f"all metrics  {folder / 'results.json'}", highlight=False)
     if outliers is not None:
         console().print(

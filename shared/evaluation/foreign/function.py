@@ -1,6 +1,7 @@
 """A Python function as an embedder."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +57,10 @@ class FunctionEmbedder:
         """(n,) raw inputs → (n, d).
 
         Raises:
-            EvaluationError: What came is not that, or is of another d than the batch before.
+            EvaluationError: What came is not that, or is of another d than the batch before; or a
+            torch module that the function calls is in train mode.
         """
+        _refuse_train_mode(self.name, self._function)
         vectors = checked_vectors(self.name, self._function(list(raws)), len(raws))
         dim = self._dims.setdefault(modality, vectors.shape[1])
         if vectors.shape[1] != dim:
@@ -66,6 +69,25 @@ class FunctionEmbedder:
                 "before. Every input needs the same number."
             )
         return vectors
+
+
+def _refuse_train_mode(name: str, function: Function) -> None:
+    """Raise an EvaluationError where a torch module is, is the owner of, or is named by a function
+    and is in train mode: dropout and batch statistics would make its results depend on chance and
+    on the batch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    found = {name: function, f"the owner of {name}": getattr(function, "__self__", None)}
+    if inspect.isfunction(function):
+        variables = inspect.getclosurevars(function)
+        found |= {**variables.globals, **variables.nonlocals}
+    for what, value in found.items():
+        if isinstance(value, torch.nn.Module) and any(m.training for m in value.modules()):
+            raise EvaluationError(
+                f"{name}: {what} is a torch module in train mode: dropout and batch normalisation "
+                "would act as in training. Call its .eval() first."
+            )
 
 
 def import_function(name: str) -> Function:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,12 +20,8 @@ from shared.evaluation.foreign.checks import (
 from shared.schema import Schema
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from shared.devices import Precision
 
-# Where training scripts put the tensors in a .pth file.
-_WRAPPERS = ("state_dict", "model")
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +75,7 @@ class TimmEmbedder:
         settings = timm.data.resolve_model_data_config(model)
         self._transform = timm.data.create_transform(**settings, is_training=False)
         self.revision = make_revision(
-            f"timm:{name}",
+            f"timm {timm.__version__}:{name}",
             tensors_fingerprint(model.state_dict()),
             json.dumps(settings, sort_keys=True, default=str),
             precision,
@@ -157,14 +152,14 @@ def _created(name: str, weights: str) -> Any:
     import timm
     import torch
 
-    from shared.weights import load_strictly
+    from shared.weights import load_strictly, read_state_dict
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm.create_model(name, pretrained=False, num_classes=0)
     if weights == "random":
         return model
-    tensors = _read_checkpoint(Path(weights).expanduser())
+    tensors = read_state_dict(Path(weights).expanduser())
     classifiers = model.pretrained_cfg.get("classifier") or ()
     names = [classifiers] if isinstance(classifiers, str) else classifiers
     known = {f"{n}.{part}" for n in names for part in ("weight", "bias")} - set(model.state_dict())
@@ -173,33 +168,3 @@ def _created(name: str, weights: str) -> Any:
     kept = {key: tensor for key, tensor in tensors.items() if key not in known}
     load_strictly(model, kept, weights)
     return model
-
-
-def _read_checkpoint(path: Path) -> "dict[str, Tensor]":
-    """Tensors by name; nothing in the file is executed.
-
-    Raises:
-        WeightsError: The file is missing, damaged, or holds other things than tensors.
-    """
-    import torch
-
-    from shared.weights import read_tensors
-
-    if path.suffix == ".safetensors" or not path.is_file():
-        return read_tensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path} is damaged, or holds more than tensors, which is never unpickled. Save the "
-            "state_dict alone, best as safetensors."
-        ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise WeightsError(
-            f"{path} is no state_dict, nor holds one under {' or '.join(_WRAPPERS)}. Save the "
-            "state_dict alone, best as safetensors."
-        )
-    return content

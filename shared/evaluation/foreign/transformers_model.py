@@ -67,7 +67,7 @@ class TransformersEmbedder:
         offline: bool,
     ) -> None:
         try:
-            import transformers  # noqa: F401
+            import transformers
         except ImportError as error:
             raise DependencyError(
                 f"transformers:{source} needs transformers: pip install 'domain-zoo[text]' "
@@ -85,6 +85,7 @@ class TransformersEmbedder:
             self._is_dual = _is_dual(model)
             self._processors = _processors(source, model, offline)
         self.revision = make_revision(
+            transformers.__version__,
             model.config.to_json_string(),
             tensors_fingerprint(model.state_dict()),
             str(self._has_pooler),

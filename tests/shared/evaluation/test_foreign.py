@@ -355,7 +355,7 @@ def test_timm_files_that_do_not_fit_are_told(backbone, tmp_path):
     with pytest.raises(WeightsError, match="NaN"):
         foreign("timm:resnet10t", str(path))
     torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match="no state_dict"):
+    with pytest.raises(WeightsError, match="no state dict"):
         foreign("timm:resnet10t", str(path))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WeightsError, match="damaged"):
@@ -377,7 +377,7 @@ def test_timm_never_unpickles_code(tmp_path):
 
     path = tmp_path / "x.pth"
     torch.save({"fc.weight": Payload(tmp_path / "made")}, path)
-    with pytest.raises(WeightsError, match="never unpickled"):
+    with pytest.raises(WeightsError, match=r"holds code \(.*mkdir\)"):
         foreign("timm:resnet10t", str(path))
     assert not (tmp_path / "made").exists()
 
