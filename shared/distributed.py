@@ -1,11 +1,24 @@
 """Joining and averaging over the processes of a run; in one process everything is left alone."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+
+def started_rank(devices: int, num_nodes: int) -> int:
+    """Number of this process as whoever started it says in the environment (torchrun, srun, or the
+    first process of a machine), before the processes are joined."""
+    if devices * num_nodes == 1:
+        return 0
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    node = int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")))
+    return node * devices + int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world_size() -> int:

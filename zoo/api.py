@@ -59,9 +59,10 @@ def train_config(overrides: Sequence[str]) -> TrainConfig:
     data = compose_config("train", overrides)
     config = typed(TrainConfig, data)
     check_usable(config.domain)
-    if isinstance(root := config.data.get("root"), str):
-        # the run is evaluated and resumed from other folders too
-        config.data["root"] = str(Path(root).expanduser().absolute())
+    # the run is evaluated and resumed from other folders too
+    for node, key in ((config.data, "root"), *((o, "teacher") for o in config.objective.values())):
+        if isinstance(path := node.get(key), str):
+            node[key] = str(Path(path).expanduser().absolute())
     if config.init.weights is not None:
         config.init.weights = str(_initial_folder(config.init.weights))
     return config
@@ -79,32 +80,47 @@ def _initial_folder(name: str) -> Path:
 
 def run_training(config: TrainConfig, overrides: Sequence[str]) -> "TrainedRun":
     """Train with a config; `resume=RUN` among the overrides goes on with that run."""
+    from shared.training.launcher import ending_with_launcher
     from shared.training.run import train as run
 
     resume = any(o.startswith("resume=") for o in overrides)
-    if resume:
-        folder = Path(overrides[0].removeprefix("resume="))
-        if not (folder / "checkpoints" / "last.ckpt").is_file():
-            raise ConfigError(
-                f"{folder} has no checkpoints/last.ckpt to go on from: the run stopped before its "
-                "first epoch ended. Start it anew."
-            )
-    else:
-        folder = new_folder(config.run_folder, f"{config.domain}-{config.data.get('name')}")
+    folder = Path(overrides[0].removeprefix("resume=")) if resume else _run_folder(config)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         os.environ[RUN_FOLDER_VARIABLE] = str(folder.absolute())
     try:
-        return run(config, plugins().registries, folder, console(), rows_progress, resume)
+        with ending_with_launcher(folder):
+            return run(config, plugins().registries, folder, console(), rows_progress, resume)
     finally:
         os.environ.pop(RUN_FOLDER_VARIABLE, None)
 
 
-def new_folder(chosen: str | None, name: str) -> Path:
-    """An absent or empty folder; the processes of one run agree on it through the environment."""
+def _run_folder(config: TrainConfig) -> Path:
+    """The folder of a new run: processes that the first one starts have it from the environment;
+    those that somebody else starts have to be told, and the first one finds it empty."""
+    from shared.distributed import started_rank
+
     if inherited := os.environ.get(RUN_FOLDER_VARIABLE):
         return Path(inherited)
+    devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
+    others_start = num_nodes > 1 or any(name in os.environ for name in ("RANK", "LOCAL_RANK"))
+    if devices * num_nodes > 1 and others_start:
+        if config.run_folder is None:
+            raise ConfigError(
+                "run_folder is missing: processes that are started one by one (torchrun, srun, "
+                "trainer.num_nodes) cannot agree on one. Give all of them the same run_folder=PATH."
+            )
+        if started_rank(devices, num_nodes) > 0:
+            return Path(config.run_folder)
+    return new_folder(config.run_folder, f"{config.domain}-{config.data.get('name')}")
+
+
+def new_folder(chosen: str | None, name: str) -> Path:
+    """An absent or empty folder; what a killed process was just writing there does not count."""
+    from shared.run_folder import LOCK, leftovers
+
     folder = Path(chosen or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    passing = {folder / LOCK, *leftovers(folder)}
+    if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - passing):
         raise ConfigError(
             f"run_folder={folder} exists and is not empty: nothing is overwritten. Choose another, "
             f"or go on with an interrupted run by `zoo train resume={folder}`."
@@ -214,6 +230,8 @@ def evaluate(
     Raises:
         ZooError: In anything the arguments name.
     """
+    from rich.text import Text
+
     from shared.evaluation.classifier import NAME as CLASSIFIER
     from shared.evaluation.classifier import classify_subsets
     from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
@@ -262,7 +280,7 @@ def evaluate(
             classified=classified,
             seed=config.seed,
             n_resamples=config.n_resamples,
-            progress=lambda what, done, total: status.update(f"{what} ({done} of {total})"),
+            progress=lambda what, done, total: status.update(Text(f"{what} ({done} of {total})")),
         )
     return replace(evaluation, drawing=Drawing(config.map, samples, evaluator.thumbnails))
 

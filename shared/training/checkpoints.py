@@ -10,63 +10,68 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from shared.errors import ConfigError, DataError, WeightsError, first_line, suggest
-from shared.files import atomic_path
+from shared.checkpoint_file import write_checkpoint
+from shared.errors import ConfigError, suggest
+from shared.run_folder import BEST, LAST, PREVIOUS, STATE_KEY, Best, ResumePoint, write_best
 from shared.training.config import SelectionConfig
-from shared.weights import write_tensors
+from shared.training.preemption import Preempted, Preemption
+from shared.training.sharding import whole_state
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a full disk leaves the previous checkpoint whole."""
+    """Writes beside the target and renames; the checkpoint before stays, under another name."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Raises DataError when the file cannot be written."""
-        try:
-            with atomic_path(Path(path)) as temporary:
-                torch.save(checkpoint, temporary)
-        except (DataError, RuntimeError) as error:
-            # torch.save reports a full disk as a RuntimeError with the OSError as its context
-            cause = error if isinstance(error, DataError) else error.__context__ or error
-            raise DataError(
-                f"The checkpoint {path} could not be written: {cause} The previous "
-                "checkpoint is whole; free space and continue with `zoo train resume=…`."
-            ) from error
-
-
-def saved_step(path: Path) -> int:
-    """The optimiser steps behind a resume checkpoint.
-
-    Raises:
-        WeightsError: It is damaged.
-    """
-    try:
-        return int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise WeightsError(
-            f"{path} is damaged ({type(error).__name__}: {first_line(error)}). The best "
-            f"weights so far may be in {path.parent}; start the run anew to continue."
-        ) from error
+        """Raises WriteError when the file cannot be written."""
+        write_checkpoint(Path(path), checkpoint, Path(path).with_name(PREVIOUS))
 
 
 class Checkpoints(Checkpoint):
     """`last.ckpt` for resuming, `best.safetensors` for the epoch that the selection prefers.
 
+    Also stops a run that was asked to by a signal, since that is when a checkpoint is written: all
+    ranks after the same step; at the end of an epoch after its validation, which Lightning would
+    leave out of a run that is resumed before it.
+
     A Lightning `Checkpoint`, which is called when all other callbacks have counted the epoch.
     """
 
-    def __init__(self, folder: Path, selection: SelectionConfig, every_n_steps: int) -> None:
-        self.last, self.best = folder / "last.ckpt", folder / "best.safetensors"
+    def __init__(
+        self,
+        folder: Path,
+        selection: SelectionConfig,
+        every_n_steps: int,
+        preemption: Preemption,
+        resumed: ResumePoint | None = None,
+    ) -> None:
+        self.best: Best | None = resumed.best if resumed else None
+        self._last, self._best_file = folder / LAST, folder / BEST
         self._selection, self._every_n_steps = selection, every_n_steps
-        self.best_value: float | None = None
-        self.best_epoch: int | None = None
+        self._preemption = preemption
+        self._damaged = resumed.damaged if resumed else None
+
+    @property
+    def state_key(self) -> str:
+        return STATE_KEY
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning has put handlers of its own before ours, which talk to other ranks on the spot
+        self._preemption.install()
+        if self._damaged and trainer.is_global_zero:
+            # it must not take the place of the whole one when the next is written
+            self._damaged.unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_last_batch:
+            return
+        signum = self._signal(trainer)
         due = self._every_n_steps and trainer.global_step % self._every_n_steps == 0
-        # resumed after the last step of an epoch, Lightning would leave out its validation
-        if due and not trainer.is_last_batch:
-            trainer.save_checkpoint(self.last)
+        if due or signum:
+            trainer.save_checkpoint(self._last)
+        if signum:
+            raise Preempted(signum)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self._selection.monitor)
@@ -76,16 +81,25 @@ class Checkpoints(Checkpoint):
                 f"{suggest(self._selection.monitor, map(str, trainer.callback_metrics))}"
             )
         better = operator.lt if self._selection.mode == "min" else operator.gt
-        if self.best_value is None or better(float(value), self.best_value):
-            self.best_value, self.best_epoch = float(value), trainer.current_epoch
+        if self.best is None or better(float(value), self.best.value):
+            self.best = Best(trainer.current_epoch, float(value))
+            weights = whole_state(pl_module.runner.published)  # type: ignore[union-attr,arg-type]
             if trainer.is_global_zero:
-                write_tensors(self.best, pl_module.runner.published.state_dict())  # type: ignore[union-attr,operator]
+                write_best(self._best_file, weights, self.best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.last)
+        trainer.save_checkpoint(self._last)
+        if signum := self._signal(trainer):
+            raise Preempted(signum)
+
+    def _signal(self, trainer: pl.Trainer) -> int:
+        """The signal that any rank got, or 0."""
+        signum = self._preemption.signum
+        if trainer.world_size == 1:
+            return signum
+        mine = torch.tensor(signum, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(mine, reduce_op="max"))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch = state["best_value"], state["best_epoch"]
+        # the value is in the file of the weights, which a run that is resumed believes
+        return {"best_epoch": self.best.epoch if self.best else None}

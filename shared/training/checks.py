@@ -1,8 +1,11 @@
 """Values of a training config, held against what there is before anything is read or written."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from shared.devices import resolve_device
 from shared.errors import ConfigError, suggest
@@ -20,7 +23,7 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
         ("optimizer.name", config.optimizer.name, OPTIMIZERS),
         ("schedule.name", config.schedule.name, SCHEDULES),
         ("trainer.precision", config.trainer.precision, PRECISIONS),
-        ("trainer.strategy", config.trainer.strategy, ("auto", "ddp")),
+        ("trainer.strategy", config.trainer.strategy, ("auto", "ddp", "fsdp")),
         ("trainer.gradient_clip_per", config.trainer.gradient_clip_per, ("run", "part")),
         ("trainer.validation_mean", config.trainer.validation_mean, ("samples", "batches")),
         ("selection.mode", config.selection.mode, ("min", "max")),
@@ -36,7 +39,7 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
     ):
         if number < 1:
             raise ConfigError(f"{key}={number} must be at least 1.")
-    schedule, optimizer = config.schedule, config.optimizer
+    schedule, optimizer, trainer = config.schedule, config.optimizer, config.trainer
     for key, good, allowed in (
         ("seed", config.seed >= 0, "0 or more"),
         ("loader.num_workers", config.loader.num_workers >= 0, "0 or more"),
@@ -58,6 +61,7 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
             _above(config.trainer.gradient_clip_norm, 0),
             "above 0, or null",
         ),
+        ("trainer.timeout", 0 < trainer.timeout < 1e9, "above 0, in seconds"),
         (
             "trainer.checkpoint_every_n_steps",
             config.trainer.checkpoint_every_n_steps >= 0,
@@ -78,9 +82,40 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
         raise ConfigError("schedule.name=plateau counts epochs: set schedule.warmup_epochs, or 0.")
     parse_rules(config.optimizer)
     build_passes(config.passes)
-    resolve_device(config.trainer.device)
+    check_processes(config)
     if config.evaluator is not None:
         registries.evaluators.entry(config.evaluator)
+
+
+def check_processes(config: TrainConfig) -> None:
+    """Raise a ConfigError for more processes than devices, samples of a batch or, by torchrun,
+    processes that were started; for FSDP without GPUs."""
+    trainer = config.trainer
+    processes = trainer.devices * trainer.num_nodes
+    device = resolve_device(trainer.device).type
+    if trainer.strategy == "fsdp" and device != "cuda":
+        raise ConfigError(
+            f"trainer.strategy=fsdp needs GPUs, one a process, and this run is on {device}. Use "
+            "trainer=ddp, or a machine with GPUs (`zoo doctor` shows them)."
+        )
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, trainer.devices)
+    if trainer.devices > there:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: this machine has {there} of {device}. Choose at "
+            "most as many, or trainer.device=cpu."
+        )
+    if config.loader.batch_size < processes:
+        raise ConfigError(
+            f"loader.batch_size={config.loader.batch_size} counts the samples of all {processes} "
+            "processes (trainer.devices · trainer.num_nodes) together: it has to be as large."
+        )
+    started = os.environ.get("WORLD_SIZE")
+    if "TORCHELASTIC_RUN_ID" in os.environ and started != str(processes):
+        raise ConfigError(
+            f"torchrun has started {started} processes, and trainer.devices={trainer.devices} "
+            f"trainer.num_nodes={trainer.num_nodes} are {processes}. Set them to torchrun's "
+            "--nproc-per-node and --nnodes."
+        )
 
 
 def _above(value: float | None, bound: float) -> bool:

@@ -113,7 +113,12 @@ class TrainerConfig:
         device: `auto`, `cpu`, `cuda` or `mps`.
         devices: Processes a node, one device each.
         num_nodes: Machines.
-        strategy: `auto`, or `ddp` for several processes.
+        strategy: `ddp` for several processes, which `auto` chooses too where there are several;
+            `fsdp` cuts weights, gradients and optimiser state up over them, and needs GPUs.
+        timeout: Seconds after which a process that does not answer the others ends the run; it has
+            to cover the time by which some of them read their data later than others.
+        sync_batchnorm: Whether batch norms see the rows of all processes, as one process would;
+            otherwise each sees its own, and the running statistics are those of the first.
         precision: `float32`, or `bfloat16` under autocast.
         gradient_clip_norm: Largest norm of the gradient; null: no bound.
         gradient_clip_per: Whether that bounds the whole `run`, or by itself each `part`: the model
@@ -129,6 +134,8 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     strategy: str = "auto"
+    timeout: float = 1800.0
+    sync_batchnorm: bool = True
     precision: str = "float32"
     gradient_clip_norm: float | None = 1.0
     gradient_clip_per: str = "run"

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from shared.data.batch import Batch
 from shared.data.prepared import PreparedDataset
+from shared.training.preemption import outlive
 
 Position = Callable[[], tuple[int, int]]
 """Where training stands: (epoch, batches of it already done), asked when an iteration starts."""
@@ -71,6 +72,7 @@ class CountedLoader:
                 batch_sampler=keys,
                 collate_fn=self._dataset.collate,
                 num_workers=self._num_workers,
+                worker_init_fn=outlive,
             )
         )
         for _ in keys:

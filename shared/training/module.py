@@ -1,11 +1,13 @@
 """The LightningModule: thin glue between the runner and the trainer."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from shared.data.batch import Batch
 from shared.errors import ConfigError
@@ -15,6 +17,7 @@ from shared.training.optimization import build_optimizer, set_rates
 from shared.training.passes import Passes
 from shared.training.runner import Runner, StepOutput
 from shared.training.schedules import Plateau, rate_at
+from shared.training.sharding import clip_gradients, shard
 
 
 class TermSums:
@@ -36,8 +39,9 @@ class TermSums:
 class PretrainModule(pl.LightningModule):
     """Runs the passes, steps the optimiser and logs.
 
-    Everything random in a step is drawn from a state set by (seed, epoch, batch, rank), so what
-    validation, logging or probes draw cannot disturb training.
+    What a step draws for the batch or inside the model comes from a state set by (seed, epoch,
+    batch, rank), so what validation, logging or probes draw cannot disturb training. What it draws
+    for a sample is a function of `batch.seeds`.
     """
 
     def __init__(
@@ -53,6 +57,11 @@ class PretrainModule(pl.LightningModule):
         self._validation = TermSums()
         self._batch_losses: list[float] = []
         self._term_weights: dict[str, float] = {}
+
+    def configure_model(self) -> None:
+        # where a strategy of several processes wants the weights cut up
+        if self.device_mesh is not None and not isinstance(self.runner, FSDPModule):
+            shard(self.runner, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.runner, self.config.optimizer)
@@ -73,8 +82,12 @@ class PretrainModule(pl.LightningModule):
         self._seed(batch_idx)
 
     def _seed(self, *keys: int) -> None:
-        seeds = [self.config.seed, *keys, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        keys = (self.config.seed, *keys, self.global_rank)
+        seed = int(np.random.SeedSequence(keys).generate_state(1)[0])
+        torch.manual_seed(seed)
+        # whatever an encoder of others draws from
+        np.random.seed(seed)
+        random.seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer = self.optimizers()
@@ -114,7 +127,7 @@ class PretrainModule(pl.LightningModule):
         if self.config.trainer.gradient_clip_per == "part":
             parts = self.runner.parts()
         for part in parts:
-            torch.nn.utils.clip_grad_norm_(part.parameters(), norm)
+            clip_gradients(part.parameters(), norm)
 
     def _log_step(self, output: StepOutput, rate: float) -> None:
         values = {"train/loss": output.value, "train/lr": rate}
@@ -159,16 +172,22 @@ class PretrainModule(pl.LightningModule):
             logger.log_metrics(values, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # a resumed run logs what comes after the checkpoint, and nothing before it
+        for logger in self.loggers:
+            logger.save()
         checkpoint["guard"] = self.guard
         if self._plateau:
             checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for key, value in self.guard.items():
-            if checkpoint["guard"].get(key) != value:
+        saved = checkpoint["guard"]
+        for key in {**saved, **self.guard}:
+            was, now = saved.get(key), self.guard.get(key)
+            if was != now:
                 raise ConfigError(
-                    f"The checkpoint cannot be continued exactly: {key} was "
-                    f"{checkpoint['guard'].get(key)!r} and is {value!r} now."
+                    f"The checkpoint cannot be continued exactly: {key} was {was!r} and is {now!r} "
+                    "now. Go on with what it was, or start a new run from its weights: "
+                    "init.weights=RUN."
                 )
         if self._plateau:
             self._plateau.load_state_dict(checkpoint["plateau"])

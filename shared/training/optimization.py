@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from shared.errors import ConfigError
 from shared.objectives.base import Position
@@ -113,10 +114,12 @@ def _layer_scale(runner: Runner, name: str, layer_decay: float) -> float:
 
 def parameter_groups(runner: Runner, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Trainable parameters by their scales, as torch's optimisers take them."""
-    groups: dict[Scales, list[nn.Parameter]] = {}
+    groups: dict[tuple[Scales, bool], list[nn.Parameter]] = {}
     parameters = dict(runner.named_parameters())
     for name, scales in parameter_scales(runner, config).items():
-        groups.setdefault(scales, []).append(parameters[name])
+        parameter = parameters[name]
+        # an optimiser cannot take what is cut up over ranks and what is whole at once
+        groups.setdefault((scales, isinstance(parameter, DTensor)), []).append(parameter)
     return [
         {
             "params": params,
@@ -124,7 +127,7 @@ def parameter_groups(runner: Runner, config: OptimizerConfig) -> list[dict[str, 
             "lr": config.lr * scales.lr,
             "scales": (scales.lr, scales.weight_decay, scales.freeze_epochs),
         }
-        for scales, params in groups.items()
+        for (scales, _), params in groups.items()
     ]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.data.batch import Batch
+from shared.distributed import sum_over_ranks
 from shared.objectives.base import Encoded
 
 
@@ -15,7 +16,8 @@ class OnlineProbe(pl.Callback):
 
     Only sums of products are kept ((dim+1)² and (dim+1)·classes numbers a modality), so it costs no
     forward pass, and it never touches the model's gradients or random state. The training
-    embeddings are those the steps of the epoch made, so the figure lags by half an epoch.
+    embeddings are those the steps of the epoch made, so the figure lags by half an epoch. All
+    ranks have the sums over all of their rows.
 
     Logs `probe/<modality>`: balanced accuracy (mean recall over the classes met), which is
     1 / classes by chance.
@@ -25,7 +27,7 @@ class OnlineProbe(pl.Callback):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self._products: dict[str, tuple[Tensor, Tensor]] = {}
+        self._products: dict[str, Tensor] = {}
         self._hits: dict[str, Tensor] = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -38,17 +40,19 @@ class OnlineProbe(pl.Callback):
         for modality, encoded in pl_module.last_output.embedded.items():
             x, y = self._rows(encoded, batch.labels)
             targets = torch.nn.functional.one_hot(y, self.num_classes).to(x.dtype)
-            products = (x.T @ x, x.T @ targets)
+            # in every step, so that the one checkpoint of all ranks has them
+            products = sum_over_ranks(x.T @ torch.cat([x, targets], dim=1))
             if modality in self._products:
-                gram, cross = self._products[modality]
                 # those of a resumed run come from the CPU
-                products = (gram.to(x.device) + products[0], cross.to(x.device) + products[1])
+                products += self._products[modality].to(x.device)
             self._products[modality] = products
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._hits = {m: torch.zeros(2, self.num_classes) for m in self._products}
+        empty = torch.zeros(2, self.num_classes, device=pl_module.device)
+        self._hits = {m: empty.clone() for m in self._products}
         self._solutions = {}
-        for modality, (gram, cross) in self._products.items():
+        for modality, products in self._products.items():
+            gram, cross = products.tensor_split([len(products)], dim=1)
             if not gram.any():  # no labelled sample of the epoch had the modality
                 continue
             ridge = self.RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
@@ -62,13 +66,12 @@ class OnlineProbe(pl.Callback):
                 x, y = self._rows(encoded, batch.labels)
                 right = (x @ self._solutions[modality]).argmax(dim=1) == y
                 for row, chosen in enumerate((y[right], y)):
-                    self._hits[modality][row] += torch.bincount(
-                        chosen, minlength=self.num_classes
-                    ).cpu()
+                    self._hits[modality][row] += torch.bincount(chosen, minlength=self.num_classes)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {}
-        for modality, (right, seen) in self._hits.items():
+        for modality, hits in self._hits.items():
+            right, seen = sum_over_ranks(hits)
             if (seen > 0).any():
                 values[f"probe/{modality}"] = float((right / seen)[seen > 0].mean())
         for name, value in values.items():

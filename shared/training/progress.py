@@ -78,6 +78,12 @@ class TrainingProgress(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         self._bar.stop()
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        # a terminal has its cursor back before the message
+        self._bar.stop()
+
     def _waited(self) -> float:
         """Share of this epoch's time so far spent waiting for batches."""
         elapsed = time.perf_counter() - self._began

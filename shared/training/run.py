@@ -1,48 +1,59 @@
 """One training run, from config to model folder."""
 
-import json
-import os
-import platform
-import shlex
+import errno
 import shutil
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
-from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from shared.cards import render_card
+from shared.checkpoint_file import read_checkpoint
 from shared.data.build import build_dataset
 from shared.data.dataset import Dataset
 from shared.data.prepared import PreparedDataset, Progress
-from shared.data.skipping import FILE as SKIPPED_FILE
-from shared.data.skipping import describe_skipped, save_skipped, skipped_of
+from shared.data.skipping import describe_skipped, skipped_of
 from shared.data.subsample import subsample
-from shared.errors import ConfigError, DataError, WeightsError
-from shared.files import atomic_path, write_json
+from shared.distributed import started_rank
+from shared.errors import ConfigError, DataError, WriteError
+from shared.files import make_folder
 from shared.model import Model
 from shared.registry import Registries
+from shared.run_folder import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    LAST,
+    FolderLock,
+    ResumePoint,
+    how_to_go_on,
+    leftovers,
+    read_best,
+    resume_point,
+)
+from shared.training.batch_norm import join_batch_norms
 from shared.training.build import build_passes, build_runner
-from shared.training.checkpoints import Checkpoints, saved_step
+from shared.training.checkpoints import Checkpoints
 from shared.training.checks import check_config
 from shared.training.config import InitConfig, TrainConfig
 from shared.training.module import PretrainModule
+from shared.training.preemption import Preempted, Preemption
 from shared.training.probe import OnlineProbe
 from shared.training.progress import TrainingProgress
+from shared.training.record import changed_environment, read_statistics, record, resume_guard
 from shared.training.runner import Runner
 from shared.training.trainer import Loaders, build_trainer
-from shared.weights import load_strictly, read_tensors
+from shared.weights import load_strictly
 
-STATISTICS = "preprocessing.json"
-"""In a run folder: what the preprocessing learned, by modality."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Reasons why nothing more can be written, to whatever file."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +78,7 @@ class TrainedRun:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training.
-
-    Attributes:
-        folder: The run folder.
-        can_resume: Whether it has a checkpoint to go on from.
-    """
-
-    def __init__(self, folder: Path, can_resume: bool) -> None:
-        super().__init__()
-        self.folder, self.can_resume = folder, can_resume
-
-    def __str__(self) -> str:
-        if self.can_resume:
-            return f"interrupted; go on with: zoo train resume={shlex.quote(str(self.folder))}"
-        return f"interrupted before the first checkpoint; {self.folder} cannot be resumed"
+    """Ctrl-C during training; the message says how to go on."""
 
 
 def train(
@@ -94,85 +91,189 @@ def train(
 ) -> TrainedRun:
     """Run a training to its end, or go on with one that was interrupted.
 
+    While it runs, SIGTERM and SIGUSR1 stop it after the step that is running, with a checkpoint.
+
     Args:
         config: Everything; saved as `config.yaml` in the folder.
         registries: Where names are found.
         folder: Run folder; empty or absent unless resuming.
         console: Where progress is printed.
         progress: Progress bar for reading the data.
-        resume: Continue from `checkpoints/last.ckpt`.
+        resume: Continue from the newest whole checkpoint of the folder, or from the beginning
+            where none was written yet.
 
     Raises:
-        ZooError: Anything a user can cause, before anything is written where possible.
+        ZooError: Anything a user can cause, before anything is written where possible. WriteError:
+            what is in the folder is whole, and the run can be resumed. ConfigError: among others,
+            another process is training in the folder.
+        Preempted: A signal has stopped it.
+        Interrupted: Ctrl-C has.
     """
-    main = getattr(rank_zero_only, "rank", 0) in (None, 0)
-    if not main:
-        console = Console(quiet=True)
-    check_config(config, registries)
-    dataset = build_dataset(config.data, registries)
-    # the checkpoint of a resumed run holds its weights
-    start = replace(config, init=InitConfig()) if resume else config
-    runner = build_runner(start, dataset, registries)
-    splits = choose_rows(dataset, config)
-    data = PreparedDataset(
-        dataset, runner.model.preprocessors, config.seed, config.loader.in_memory
-    )
-    _announce(config, dataset, runner, splits, console)
-    kept = _read_statistics(folder, runner.model) if resume else runner.start.statistics
+    main = started_rank(config.trainer.devices, config.trainer.num_nodes) == 0
+    # only one process writes
+    lock = FolderLock(folder) if main else None
+    console = console if main else Console(quiet=True)
+    with _stoppable(folder, lock) as preemption:
+        check_config(config, registries)
+        point = _prepare_folder(folder, resume, console, lock)
+        dataset = build_dataset(config.data, registries)
+        # the checkpoint of a resumed run holds its weights
+        start = replace(config, init=InitConfig()) if point else config
+        runner = build_runner(start, dataset, registries)
+        if config.trainer.sync_batchnorm and config.trainer.devices * config.trainer.num_nodes > 1:
+            join_batch_norms(runner)
+        splits = choose_rows(dataset, config)
+        _announce(config, dataset, runner, splits, console)
+        kept = read_statistics(folder, runner.model) if point else runner.start.statistics
+        data = _read(config, dataset, runner.model, splits, kept, progress)
+        for line in describe_skipped(skipped_of(dataset)):
+            console.print(line, highlight=False, markup=False)
+
+        loaders = Loaders(config, data, splits)
+        module = _build_module(config, runner, dataset, loaders.steps_per_epoch)
+        every_n_steps = config.trainer.checkpoint_every_n_steps
+        checkpoints = Checkpoints(
+            folder / CHECKPOINTS, config.selection, every_n_steps, preemption, point
+        )
+        callbacks: list[pl.Callback] = [checkpoints, TrainingProgress(console)]
+        if config.online_probe and len(dataset.classes) > 1:
+            callbacks.insert(0, OnlineProbe(len(dataset.classes)))
+        published = runner.published
+        if config.trainer.strategy == "fsdp":
+            # what is cut up is no model to go on with
+            published = deepcopy(published)
+        with _explained(folder, lock, resume):
+            if lock:
+                lock.take()
+                record(folder, config, dataset, runner.model)
+            # what was logged by a run that came to no checkpoint goes, too
+            step = point.state.step if point else 0 if resume else None
+            trainer = build_trainer(config, folder, callbacks, step)
+            preemption.defer(True)
+            trainer.fit(
+                module,
+                datamodule=loaders,
+                ckpt_path=str(point.path) if point else None,
+                weights_only=True,
+            )
+            preemption.defer(False)
+        load_strictly(published, *_selected(folder / CHECKPOINTS, module))
+        model = published.cpu().eval()
+        epochs = trainer.current_epoch
+        best_epoch = checkpoints.best.epoch + 1 if checkpoints.best else epochs
+        if lock:
+            model.save(folder / "model", render_card(model, dataset, config, best_epoch))
+    return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
+
+
+@contextmanager
+def _stoppable(folder: Path, lock: FolderLock | None) -> Iterator[Preemption]:
+    """Meanwhile, signals are heard; what stops a run says how to go on, and the folder is free
+    afterwards."""
+    with Preemption() as preemption:
+        try:
+            yield preemption
+        except Preempted as error:
+            if not lock:
+                # one process speaks for all of them; no launcher should take this for a failure
+                raise SystemExit(0) from error
+            raise Preempted(error.signum, f"{error}; {how_to_go_on(folder)}") from error
+        except WriteError as error:
+            raise WriteError(f"{error} {_make_room(folder)}") from error
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise WriteError(
+                f"{error.filename or 'What the run prints'} cannot be written: {error.strerror}. "
+                f"{_make_room(folder)}"
+            ) from error
+        finally:
+            if lock:
+                lock.release()
+
+
+def _make_room(folder: Path) -> str:
+    whole = "what had been saved is whole; " if (folder / CONFIG).is_file() else ""
+    return f"Make room, or permit writing there; {whole}{how_to_go_on(folder)}."
+
+
+def _read(
+    config: TrainConfig,
+    dataset: Dataset,
+    model: Model,
+    splits: Mapping[str, NDArray[np.int64]],
+    kept: tuple[str, ...],
+    progress: Progress,
+) -> PreparedDataset:
+    """The data, every sample read once; preprocessing has learned what it learns from them, except
+    that of the modalities that are `kept` as they are."""
+    data = PreparedDataset(dataset, model.preprocessors, config.seed, config.loader.in_memory)
     data.fit_preprocessors(splits["train"].tolist(), progress, kept)
     # a sample that cannot be read speaks now, also one that is only judged at the end
     data.load(sorted(np.concatenate(list(splits.values())).tolist()), progress)
-    for line in describe_skipped(skipped_of(dataset)):
-        console.print(line, highlight=False, markup=False)
+    return data
 
-    loaders = Loaders(config, data, splits)
-    guard = {
-        "seed": config.seed,
-        "data fingerprint": dataset.fingerprint,
-        "batch_size": config.loader.batch_size,
-        "number of processes": config.trainer.devices * config.trainer.num_nodes,
-        "total_steps": loaders.steps_per_epoch * config.trainer.max_epochs,
-    }
+
+def _build_module(
+    config: TrainConfig, runner: Runner, dataset: Dataset, steps_per_epoch: int
+) -> PretrainModule:
+    total_steps = steps_per_epoch * config.trainer.max_epochs
+    guard = resume_guard(config, dataset.fingerprint, total_steps, runner.model)
     passes = build_passes(config.passes)
     passes.check(runner)
-    module = PretrainModule(runner, passes, config, guard)
     if config.trainer.compile:
         runner.compile_encoders()
-    if main:
-        _record(folder, config, dataset, runner.model)
-    checkpoints = Checkpoints(
-        folder / "checkpoints", config.selection, config.trainer.checkpoint_every_n_steps
-    )
-    callbacks: list[pl.Callback] = []
-    if config.online_probe and len(dataset.classes) > 1:
-        callbacks.append(OnlineProbe(len(dataset.classes)))
-    callbacks += [checkpoints, TrainingProgress(console)]
-    step = saved_step(checkpoints.last) if resume else None
-    trainer = build_trainer(config, folder, callbacks, step)
+    return PretrainModule(runner, passes, config, guard)
+
+
+def _selected(checkpoints: Path, module: PretrainModule) -> tuple[dict[str, Tensor], str]:
+    """The kept weights and where they are: in the checkpoint where a run that had come to its end
+    was resumed without them. What is in memory may be cut up over ranks that are gone."""
+    best, last = checkpoints / BEST, checkpoints / LAST
+    if best.exists():
+        return read_best(best)[0], str(best)
+    parts = module.named_modules()
+    prefix = next(f"{name}." for name, part in parts if part is module.runner.published)
+    state = read_checkpoint(last)["state_dict"]
+    names = [name for name in state if name.startswith(prefix)]
+    return {name.removeprefix(prefix): state[name] for name in names}, str(last)
+
+
+@contextmanager
+def _explained(folder: Path, lock: FolderLock | None, resume: bool) -> Iterator[None]:
+    """Ctrl-C in training becomes `Interrupted`; a new run that could not start leaves nothing."""
     try:
-        trainer.fit(
-            module,
-            datamodule=loaders,
-            ckpt_path=str(checkpoints.last) if resume else None,
-            weights_only=True,
-        )
+        yield
     except SystemExit as error:
         # what Lightning makes of Ctrl-C
-        raise Interrupted(folder, checkpoints.last.exists()) from error
-    except ConfigError:
+        raise Interrupted(f"interrupted; {how_to_go_on(folder)}") from error
+    except (ConfigError, WriteError) as error:
         # a setting that shows itself wrong only in training, such as selection.monitor
-        if main and not resume and not checkpoints.best.exists():
+        sign = f"{CHECKPOINTS}/{BEST}" if isinstance(error, ConfigError) else CONFIG
+        if lock and lock.taken and not resume and not (folder / sign).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    if checkpoints.best.exists():
-        best = read_tensors(checkpoints.best)
-        load_strictly(runner.published, best, str(checkpoints.best))
-    model = runner.published.cpu().eval()
-    epochs = trainer.current_epoch
-    best_epoch = epochs if checkpoints.best_epoch is None else checkpoints.best_epoch + 1
-    if main:
-        model.save(folder / "model", render_card(model, dataset, config, best_epoch))
-    return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
+
+
+def _prepare_folder(
+    folder: Path, resume: bool, console: Console, lock: FolderLock | None
+) -> ResumePoint | None:
+    """See that the folder can be written to, and from where a resumed run goes on."""
+    make_folder(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    if lock and folder.exists():
+        lock.take()
+    point = resume_point(folder) if resume else None
+    if lock:
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
+    if point:
+        for note in filter(None, (*point.notes, changed_environment(folder))):
+            console.print(note, highlight=False, markup=False)
+        total = point.state.total_steps
+        console.print(f"going on from step {point.state.step} of {total}", highlight=False)
+    elif resume:
+        console.print("no checkpoint was written yet: from the beginning", highlight=False)
+    return point
 
 
 def choose_rows(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.int64]]:
@@ -203,7 +304,7 @@ def _announce(
 ) -> None:
     model = runner.model
     kind = "synthetic data" if dataset.synthetic else "data"
-    console.print(f"{kind} [bold]{dataset.title}[/]: {len(dataset)} samples", highlight=False)
+    console.print(f"{kind} {dataset.title}: {len(dataset)} samples", highlight=False)
     counts = ", ".join(f"{split} {len(rows)}" for split, rows in splits.items())
     console.print(f"splits: {counts}; fingerprint {dataset.fingerprint}", highlight=False)
     if (fraction := config.loader.label_fraction) < 1:
@@ -212,7 +313,7 @@ def _announce(
         )
     parameters = sum(p.numel() for p in model.parameters())
     console.print(
-        f"model [bold]{config.model['name']}[/]: {', '.join(model.modalities)}; "
+        f"model {config.model['name']}: {', '.join(model.modalities)}; "
         f"{parameters:,} parameters; objectives {', '.join(config.objective)}",
         highlight=False,
     )
@@ -225,57 +326,3 @@ def _announce(
         console.print(f"not trained, since no objective reads them: {parts}", highlight=False)
     for line in runner.start.lines():
         console.print(line, highlight=False)
-
-
-def _read_statistics(folder: Path, model: Model) -> tuple[str, ...]:
-    """Give the preprocessing of a resumed run what it had learned.
-
-    Returns:
-        The modalities that have it.
-    """
-    path = folder / STATISTICS
-    try:
-        states = json.loads(path.read_text(encoding="utf-8"))
-        for modality, preprocessor in model.preprocessors.items():
-            preprocessor.load_state(states[modality])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path} is missing or damaged ({type(error).__name__}: {error}), so the run cannot be "
-            "continued exactly. Start it anew."
-        ) from error
-    return model.modalities
-
-
-def _record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:
-    """Write what it takes to make the run again."""
-    write_json(folder / STATISTICS, {m: p.state() for m, p in model.preprocessors.items()})
-    save_skipped(folder / SKIPPED_FILE, skipped_of(dataset))
-    with atomic_path(folder / "config.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
-    write_json(
-        folder / "environment.json",
-        {
-            "dataset": dataset.title,
-            "data_fingerprint": dataset.fingerprint,
-            "synthetic": dataset.synthetic,
-            "seed": config.seed,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "versions": package_versions(),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        },
-    )
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what the numbers of a run depend on."""
-    found = {}
-    for name in ("domain-zoo", "torch", "lightning", "numpy", "scikit-learn", "hydra-core"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -8,14 +8,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from shared.data.prepared import PreparedDataset
 from shared.devices import resolve_device
+from shared.distributed import started_rank
 from shared.training.checkpoints import AtomicCheckpointIO
 from shared.training.config import SelectionConfig, TrainConfig
 from shared.training.loader import CountedLoader
-from shared.training.logs import MetricsCSV
+from shared.training.logs import Curves, MetricsCSV
+from shared.training.strategies import build_strategy
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 ACCELERATORS = {"cuda": "gpu"}
@@ -111,18 +112,26 @@ def build_trainer(
     options = config.trainer
     device = resolve_device(options.device).type
     metrics = MetricsCSV(folder / "metrics.csv")
-    if step is not None:
+    if step is not None and started_rank(options.devices, options.num_nodes) == 0:
         metrics.rewind(step)
     return pl.Trainer(
+        # where Lightning looks for checkpoints of its own making, before it takes ours
+        default_root_dir=folder,
         max_epochs=options.max_epochs,
         accelerator=ACCELERATORS.get(device, device),
         devices=options.devices,
         num_nodes=options.num_nodes,
-        strategy=options.strategy,
+        strategy=build_strategy(options, folder),
         precision=PRECISIONS[options.precision],  # type: ignore[arg-type]
         logger=[
             metrics,
-            TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step),
+            Curves(
+                folder,
+                name="",
+                version="tensorboard",
+                # the first step that TensorBoard hides
+                purge_step=None if step is None else step + 1,
+            ),
         ],
         callbacks=[*callbacks, *early_stopping(config.selection)],
         plugins=[AtomicCheckpointIO()],

@@ -2,9 +2,6 @@
 
 import csv
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,15 +71,3 @@ def test_train(name: str, run: Callable[[str], Path]) -> None:
     assert len(epochs) == 2
     if name not in MOVING:
         assert epochs[-1] < epochs[0]
-
-
-def test_self_distillation_on_two_processes(toy: Path, tmp_path: Path) -> None:
-    """DDP finds every parameter in use, and the ranks agree on what they wait for."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "zoo.cli.main", "train", *SHORT, *RUNS["dinov2"]]
-    settings = ["trainer=ddp", "trainer.devices=2", f"run_folder={tmp_path / 'ddp'}"]
-    done = subprocess.run(
-        [*command, *settings], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(map(math.isfinite, logged(tmp_path / "ddp", "train/loss")))

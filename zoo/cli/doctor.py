@@ -1,11 +1,13 @@
 """`zoo doctor`."""
 
 import argparse
+import json
 import os
 import platform
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = {
     "torch": "base", "lightning": "base", "hydra-core": "base", "numpy": "base",
@@ -14,17 +16,30 @@ PACKAGES = {
 }  # fmt: skip
 
 
+EXAMPLES = """examples:
+  zoo doctor                what this machine and this installation offer
+  zoo doctor runs/RUN       what a run has left, and whether it is whole
+  zoo doctor runs/RUN --json"""
+
+
 def run(argv: Sequence[str]) -> int:
-    """Print packages, domains, devices and folders."""
+    """Print packages, domains, devices and folders; or what a run or model folder holds."""
     parser = argparse.ArgumentParser(
         prog="zoo doctor",
-        description="What is installed, what a domain lacks, what the machine offers.",
-        epilog="examples:\n  zoo doctor",
+        description="What is installed, what a domain lacks, what the machine offers; or, of a run "
+        "or model folder, what is there and whether it is whole (exit code 2 if not).",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a run or model folder")
+    parser.add_argument("--json", action="store_true", help="print FOLDER's state as JSON")
     parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
-    parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.folder is not None:
+        return _examine(options.folder, options.json)
+    if options.json:
+        parser.error("--json goes with a folder")
     from rich.table import Table
 
     from zoo.progress import console
@@ -40,6 +55,29 @@ def run(argv: Sequence[str]) -> int:
             table.add_row(*row)
         console().print(table)
     return 0
+
+
+def _examine(folder: str, as_json: bool) -> int:
+    from zoo.inspection import DAMAGED, inspect_folder
+
+    inspection = inspect_folder(Path(folder))
+    if as_json:
+        print(json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False))
+        return 0 if inspection.whole else 2
+    from rich.table import Table
+    from rich.text import Text
+
+    from zoo.progress import console
+
+    table = Table(title=inspection.folder, title_justify="left", show_header=False)
+    for finding in inspection.findings:
+        style = "bold red" if finding.state == DAMAGED else ""
+        table.add_row(finding.name, Text(finding.state, style=style), Text(finding.detail))
+    console().print(table)
+    console().print(inspection.detail, highlight=False, markup=False)
+    if inspection.next:
+        console().print(f"next: {inspection.next}", highlight=False, markup=False)
+    return 0 if inspection.whole else 2
 
 
 def _packages() -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ VERBS = {
     "info": ("what a model takes, holds and may be used for", "zoo.cli.info"),
     "plugins": ("domains that are installed, and what is wrong with those that are not",
                 "zoo.cli.plugins"),
-    "doctor": ("what this machine and this installation offer", "zoo.cli.doctor"),
+    "doctor": ("what this machine offers, or what a run folder holds and whether it is whole",
+               "zoo.cli.doctor"),
 }  # fmt: skip
 
 EXAMPLES = """examples:
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     from shared.errors import ZooError, suggest
+    from shared.training.preemption import Preempted
 
     try:
         if verb not in VERBS:
@@ -56,11 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ZooError as error:
         if "-v" in rest or "--verbose" in rest:
             raise
-        print(f"zoo: {error}", file=sys.stderr)
-        return 2
+        from zoo.progress import harmless
+
+        print(f"zoo: {harmless(str(error))}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt as error:
         print(f"zoo: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
+    except Preempted as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return error.exit_code
     except BrokenPipeError:
         # the reader (such as `head`) has gone; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
+TIMEOUT = 300
+"""Seconds."""
+
 
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What a function gives in each of `world_size` processes, in rank order.
@@ -30,7 +33,11 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list
         processes = [
             subprocess.Popen([*command, str(world_size), str(rank)]) for rank in range(world_size)
         ]
-        assert not any([process.wait(timeout=120) for process in processes])
+        try:
+            assert not any([process.wait(timeout=TIMEOUT) for process in processes])
+        finally:
+            for process in processes:
+                process.kill()
         return [torch.load(Path(folder, f"{rank}.pt")) for rank in range(world_size)]
 
 

@@ -25,11 +25,23 @@ from zoo.plugins import plugins
         ("schedule.name=plateau", "set schedule.warmup_epochs"),
         ("schedule.name=cosinus", "Did you mean 'cosine'"),
         ("selection.patience=0", "selection.patience=0 has to be"),
+        ("trainer.timeout=0", "trainer.timeout=0.0 has to be"),
+        ("trainer.devices=0", "trainer.devices=0 must be at least 1"),
+        ("trainer.strategy=dpp", "Did you mean 'ddp'"),
+        ("trainer.strategy=fsdp", "fsdp needs GPUs"),
         ("passes.name=cashed", "Did you mean 'cached'"),
     ],
 )
 def test_mistakes(override: str, message: str) -> None:
-    config = typed(TrainConfig, compose_config("train", ["domain=astro", override]))
+    overrides = ["domain=astro", "trainer.device=cpu", override]
+    config = typed(TrainConfig, compose_config("train", overrides))
     with pytest.raises(ConfigError) as caught:
         check_config(config, plugins().registries)
     assert message in str(caught.value)
+
+
+def test_a_batch_has_a_sample_for_every_process() -> None:
+    overrides = ["domain=astro", "trainer.device=cpu", "trainer.devices=3", "loader.batch_size=2"]
+    config = typed(TrainConfig, compose_config("train", overrides))
+    with pytest.raises(ConfigError, match="all 3 processes"):
+        check_config(config, plugins().registries)

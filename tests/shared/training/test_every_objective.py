@@ -140,26 +140,70 @@ def test_cached_equals_plain(
     assert_equal(gradients_of(runner, batch, Cached(2)), gradients_of(runner, batch))
 
 
-@pytest.fixture(scope="module", params=[5, 8])
-def ranks(
-    runs: dict[str, list[str]], worker: Any, request: pytest.FixtureRequest
-) -> list[dict[str, dict[str, Tensor]]]:
-    """By rank and run, gradients averaged over two processes with five and three rows of the batch,
-    or with eight and none, as the end of a validation may leave them."""
+@pytest.fixture(scope="module", params=[2, 3])
+def ranks(runs: dict[str, list[str]], worker: Any, request: pytest.FixtureRequest) -> Any:
+    """By rank, what its steps were, by run and layout."""
     run_ranks = runpy.run_path(str(HERE.with_name("ranks.py")))["run_ranks"]
-    found: list[dict[str, dict[str, Tensor]]]
-    found = run_ranks(2, worker.rank_gradients, runs, request.param)
-    return found
+    matrix = worker.matrix(runs)
+    return run_ranks(
+        request.param, worker.rank_steps, matrix | worker.with_options(matrix, worker.PER_RANK)
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-def test_two_ranks_equal_the_joint_batch(
-    ranks: list[dict[str, dict[str, Tensor]]],
-    make: Make,
-    gradients_of: Callable[..., dict[str, Tensor]],
-    name: str,
+def test_ranks_equal_the_joint_batch(ranks: Any, runs: dict[str, list[str]], worker: Any) -> None:
+    """Loss, gradients and the state after a step, whatever rows and modalities each rank has."""
+    layouts = worker.LAYOUTS[len(ranks)]
+    for name, settings in worker.matrix(runs).items():
+        for number, joint in enumerate(worker.joint_steps(settings, layouts)):
+            for found in ranks:
+                loss, gradient, change = worker.differences(found[name][number], joint)
+                where = f"{name}, {layouts[number]}: {loss:.1e}, {gradient:.1e}, {change:.1e}"
+                assert loss < 1e-5, where
+                assert max(gradient, change) < 3e-4, where
+
+
+@pytest.mark.slow
+def test_rows_of_other_ranks_without_gradient(
+    ranks: Any, runs: dict[str, list[str]], worker: Any
 ) -> None:
-    joint = gradients_of(*make(name))
+    """The towers' gradients are those of the joint batch over the number of ranks."""
+    layouts = worker.LAYOUTS[len(ranks)]
+    joints = worker.joint_steps(runs["contrastive"], layouts)
+    for number, joint in enumerate(joints):
+        expected = {
+            name: gradient if name.startswith("model.scalars") else gradient / len(ranks)
+            for name, gradient in joint.gradients.items()
+        }
+        for found in ranks:
+            step = worker.Step(*found["contrastive, no gradient between ranks"][number])
+            torch.testing.assert_close(step.loss, joint.loss)
+            assert_equal(step.gradients, expected)
+
+
+@pytest.mark.slow
+def test_neighbours_of_a_rank(ranks: Any, runs: dict[str, list[str]], worker: Any) -> None:
+    """Instead of the joint batch's KoLeo the mean of those of the ranks' rows, by their number."""
+    name = "dinov2, neighbours of a rank"
+    settings = worker.with_options(worker.matrix(runs), worker.PER_RANK)[name]
+    layout = worker.LAYOUTS[len(ranks)][0]
+    weights = {"with": 0.1, "without": 0.0}
+    gradients = {}
+    for key, weight in weights.items():
+        changed = [*settings, f"objective.dinov2.koleo_weight={weight}"]
+        gradients[key] = []
+        for number in range(len(layout.parts)):
+            runner, batch = worker.make_run(changed)
+            part = worker.part_of(batch, layout.rows_of(number), runner)
+            gradients[key].append(worker.take_step(changed, runner, part).gradients)
+    joint = worker.joint_steps([*settings, "objective.dinov2.koleo_weight=0"], [layout])[0]
+    expected = dict(joint.gradients)
+    # a row that is alone has no neighbour, and does not count
+    rows = [number for number in layout.parts if number > 1]
+    for number, part in enumerate(layout.parts):
+        if part > 1:
+            for parameter in expected:
+                one, other = (gradients[key][number][parameter] for key in weights)
+                expected[parameter] = expected[parameter] + (one - other) * part / sum(rows)
     for found in ranks:
-        assert_equal(found[name], joint)
+        assert_equal(worker.Step(*found[name][0]).gradients, expected)

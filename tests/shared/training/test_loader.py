@@ -8,6 +8,7 @@ from domains.astro.datasets.simulated import SimulatedVariableStars
 from domains.astro.preprocess.light_curve import LightCurve
 from domains.astro.preprocess.metadata import MetadataTable
 from shared.data.prepared import PreparedDataset
+from shared.random import sample_seed
 from shared.training.loader import CountedLoader
 
 
@@ -46,10 +47,14 @@ def test_starting_in_the_middle_gives_the_same_batches(data: PreparedDataset) ->
             assert torch.equal(tensor, b.inputs["photometry"][name])
 
 
-def test_random_windows_depend_on_the_epoch_only(data: PreparedDataset) -> None:
+def test_random_windows_depend_on_epoch_and_id_only(data: PreparedDataset) -> None:
     crops = [data[epoch, 5].inputs["photometry"]["time"] for epoch in (0, 0, 1, 2)]
     assert np.array_equal(crops[0], crops[1])
     assert not all(np.array_equal(crops[0], crop) for crop in crops[2:])
+    # the row is another one in a part of the data
+    name = str(data.dataset.table.ids[5])
+    for epoch in (2, None):
+        assert data[epoch, 5].seed == sample_seed(1, epoch, name)
 
 
 def test_ranks_share_a_batch(data: PreparedDataset) -> None:
@@ -63,6 +68,7 @@ def test_ranks_share_a_batch(data: PreparedDataset) -> None:
 def test_workers_change_nothing(data: PreparedDataset) -> None:
     for a, b in zip(loader(data, 0), loader(data, 0, num_workers=2), strict=True):
         assert torch.equal(a.rows, b.rows)
+        assert torch.equal(a.seeds, b.seeds)
         assert torch.equal(a.inputs["photometry"]["values"], b.inputs["photometry"]["values"])
 
 
