@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from shared.schema import Adapter as Adapter
     from shared.schema import Channel as Channel
     from shared.schema import Schema as Schema
+    from shared.training.preemption import Preempted as Preempted
     from zoo.api import dataset as dataset
     from zoo.api import embed as embed
     from zoo.api import evaluate as evaluate
@@ -87,6 +88,7 @@ _HOMES = {
     "Position": "shared.objectives.base",
     "predict": "zoo.api",
     "Predictions": "shared.prediction",
+    "Preempted": "shared.training.preemption",
     "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
     "Raw": "shared.data.dataset",

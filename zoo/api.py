@@ -45,6 +45,7 @@ def train(*overrides: str) -> "TrainedRun":
 
     Raises:
         ZooError: In anything the overrides name.
+        Preempted: SIGTERM or SIGUSR1 has stopped it; the message says how to go on.
     """
     return run_training(train_config(overrides), overrides)
 

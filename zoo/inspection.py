@@ -104,6 +104,7 @@ def inspect_folder(folder: Path) -> Inspection:
 
 
 def _inspect_run(folder: Path) -> Inspection:
+    training = is_training(folder)
     findings = [
         _look(folder, CONFIG, _config, required=True),
         _look(folder, ENVIRONMENT, _json),
@@ -117,7 +118,14 @@ def _inspect_run(folder: Path) -> Inspection:
     findings.append(_look(folder, "results.json", _json))
     if (folder / SKIPPED).exists():
         findings.append(_look(folder, SKIPPED, _size))
-    if is_training(folder):
+    if training:
+        # what was replaced under the reader's eyes looks damaged
+        findings = [
+            Finding(f.name, UNKNOWN, "is being written")
+            if f.state == DAMAGED and f.name.startswith((CHECKPOINTS, METRICS))
+            else f
+            for f in findings
+        ]
         words, command = "a process is training in it now", _command("zoo doctor", folder)
         return Inspection(str(folder), "training", words, tuple(findings), command)
     findings += [

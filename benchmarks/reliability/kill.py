@@ -140,7 +140,8 @@ def main() -> int:
             shutil.rmtree(folder)
     print_tries(tries)
     orphans, failed = killer.orphans(), [one for one in tries if one.differences]
-    print(f"{len(tries) - len(failed)}/{len(tries)} bit-equal; {len(killer.killed)} kills; "
+    kills = sum(len(one.kills) for one in tries)
+    print(f"{len(tries) - len(failed)}/{len(tries)} bit-equal; {kills} kills; "
           f"{len(orphans)} processes left over; {time.monotonic() - began:.0f} s")  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in tries], indent=1) + "\n")

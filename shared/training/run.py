@@ -149,6 +149,8 @@ def train(
             # what was logged by a run that came to no checkpoint goes, too
             step = point.state.step if point else 0 if resume else None
             trainer = build_trainer(config, folder, callbacks, step)
+            if config.trainer.num_nodes > 1:
+                console.print("waiting for the other machines (trainer.num_nodes) to start")
             preemption.defer(True)
             trainer.fit(
                 module,
@@ -269,8 +271,13 @@ def _prepare_folder(
     if point:
         for note in filter(None, (*point.notes, changed_environment(folder))):
             console.print(note, highlight=False, markup=False)
-        total = point.state.total_steps
-        console.print(f"going on from step {point.state.step} of {total}", highlight=False)
+        step, total = point.state.step, point.state.total_steps
+        where = (
+            f"going on from step {step} of {total}"
+            if step < total
+            else f"all {total} steps are done"
+        )
+        console.print(where, highlight=False)
     elif resume:
         console.print("no checkpoint was written yet: from the beginning", highlight=False)
     return point

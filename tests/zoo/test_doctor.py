@@ -141,6 +141,27 @@ def test_a_resume_is_only_promised_where_it_can_be_kept(
     assert "is a run that has not ended" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_trained_in(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the run is just writing is no damage."""
+    holding = (
+        "import sys; from pathlib import Path; from shared.run_folder import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); lock.take(); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(copy)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        holder.stdout.readline()
+        flip(copy / "checkpoints" / "last.ckpt")
+        (copy / "checkpoints" / ".last.ckpt.1.tmp.ckpt").touch()
+        code, told = examine(copy, capsys)
+        holder.stdin.close()
+    assert (code, told["state"]) == (0, "training")
+    assert told["findings"]["checkpoints/last.ckpt"]["detail"] == "is being written"
+    assert not any(finding["state"] == "left over" for finding in told["findings"].values())
+
+
 def test_a_model_folder(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, told = examine(copy / "model", capsys)
     assert (code, told["state"]) == (0, "model")

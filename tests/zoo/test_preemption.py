@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from shared.run_folder import read_state
 from shared.training.module import PretrainModule
 from shared.training.preemption import Preempted
 from zoo.cli.main import main
+from zoo.cli.parsing import run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -155,3 +157,20 @@ def test_signals_and_python(tiny: list[str], tmp_path: Path, sender: Sender) -> 
     with pytest.raises(Preempted, match="go on with: zoo train resume=") as caught:
         zoo.train(*settings, f"run_folder={tmp_path / 'main'}")
     assert caught.value.exit_code == 143
+
+
+def test_a_sweep_ends_with_its_job(tmp_path: Path) -> None:
+    """A signal to the sweep alone, as of a scheduler, is passed on; no job is left behind."""
+    job = (
+        "import os, pathlib, signal, sys, time\n"
+        "def end(number, frame):\n"
+        "    pathlib.Path(sys.argv[1]).touch()\n"
+        "    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(Preempted, match="SIGTERM"):
+        run_job([sys.executable, "-c", job, str(tmp_path / "told")])
+    assert (tmp_path / "told").exists()
+    assert run_job([sys.executable, "-c", "raise SystemExit(3)"]) == 3

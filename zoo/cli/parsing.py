@@ -78,13 +78,13 @@ def run_sweep(
         target = f"{folder}/{number}"
         console().rule(f"{number + 1}/{len(jobs)}: {' '.join(job)}")
         command = [sys.executable, "-P", "-m", "zoo.cli.main", verb, *job, f"run_folder={target}"]
-        codes.append(_run_job(command))
+        codes.append(run_job(command))
         table.add_row(" ".join(job), target, str(codes[-1]))
     console().print(table)
     return 1 if any(codes) else 0
 
 
-def _run_job(command: Sequence[str]) -> int:
+def run_job(command: Sequence[str]) -> int:
     """The exit code of a job. A signal that stops a training is passed on to it, and then ends the
     sweep, too."""
     from shared.training.preemption import Preempted, Preemption

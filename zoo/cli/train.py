@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   zoo train domain=astro objective=[classification] 'model.classifier={}' init.weights=runs/RUN
                                                             fine-tune: docs/fine-tuning.md
   zoo train -m domain=astro seed=0,1,2                      a sweep
-  zoo train resume=runs/RUN                                 go on after an interruption
+  zoo train resume=runs/RUN                                 go on after it was stopped or killed
   zoo train domain=astro --dry-run                          all settings, checked"""
 
 
