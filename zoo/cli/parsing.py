@@ -96,6 +96,7 @@ def run_job(command: Sequence[str]) -> int:
             job.send_signal(error.signum)
             job.wait()
             raise
-        except BaseException:
-            job.kill()
+        except KeyboardInterrupt:
+            # the terminal has sent it to the job as well, which says how to go on
+            job.wait()
             raise
