@@ -60,6 +60,9 @@ def write_json(path: Path, data: Any) -> None:
 def inside(root: Path, path: Path) -> Path:
     """A path below a root folder, which may itself be a link.
 
+    In the cache of the Hugging Face hub, `snapshots/<revision>` holds links to files beside
+    `snapshots`: there the root is the folder of the repository.
+
     Args:
         root: The folder that a user named.
         path: Of a file in it: `root / what an index file says`, or found there.
@@ -74,6 +77,9 @@ def inside(root: Path, path: Path) -> Path:
         target = path.resolve()
     except (OSError, RuntimeError) as error:  # a link to itself
         raise DataError(f"{path}: cannot be read ({error}).") from error
+    absolute = root.absolute()
+    if absolute.parent.name == "snapshots":
+        root = absolute.parents[1]
     if not target.is_relative_to(root.resolve()):
         raise DataError(
             f"{path} leads out of {root}, to {target}: nothing outside of that folder is read. "

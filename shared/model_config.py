@@ -127,16 +127,9 @@ def read_model_json(folder: Path, name: str) -> dict[str, Any]:
             "folder, or a name from `zoo list models`."
         )
     try:
-        return read_json(inside(_cache_root(folder), path))
+        return read_json(inside(folder, path))
     except DataError as error:
         raise WeightsError(str(error)) from error
-
-
-def _cache_root(folder: Path) -> Path:
-    """What the files of a model folder may not leave: the folder; in the hub's cache, where
-    `snapshots/<revision>` holds links, that of the repository."""
-    path = folder.absolute()
-    return path.parents[1] if path.parent.name == "snapshots" else path
 
 
 def settings_hash(config: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
@@ -162,7 +155,7 @@ def weights_path(folder: Path, accept_edits: bool = False) -> Path:
     from shared.weights import read_metadata
 
     try:
-        path = inside(_cache_root(folder), folder / "model.safetensors")
+        path = inside(folder, folder / "model.safetensors")
     except DataError as error:
         raise WeightsError(str(error)) from error
     saved = read_metadata(path).get(SETTINGS)

@@ -111,14 +111,16 @@ def unpack_gzip(content: bytes, path: Path) -> bytes:
     """Content of a gzip file, its check sums and lengths verified (RFC 1952).
 
     Raises:
-        DataError: It is damaged, cut short, or unpacks to far more than its size.
+        DataError: It is damaged, cut short, or unpacks to far more than its size or than is read
+            of a file.
     """
-    most = max(GROWTH * len(content), ALWAYS_FINE)
+    most = min(max(GROWTH * len(content), ALWAYS_FINE), LARGEST)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             unpacked = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: is not a whole gzip file ({error}). Get it anew.") from error
+    check_size(len(unpacked), f"{path}, unpacked")
     check_growth(path, len(unpacked))
     return unpacked
 

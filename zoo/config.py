@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 LARGEST_YAML = 2**20
 """Bytes; configs of real runs have some thousand."""
-DEEPEST_YAML = 50
+DEEPEST = 50
 
 
 def compose_config(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _check_structure(text: str, path: Path) -> None:
             raise ConfigError(f"{path} is refused: it has aliases (*{event.anchor}).")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST_YAML:
+        if depth > DEEPEST:
             raise ConfigError(f"{path} is refused: it is nested too deeply.")
 
 
@@ -241,6 +241,10 @@ def _parse(overrides: Sequence[str], sweep: bool = False) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:
+        # Hydra's parser calls itself for each level
+        levels = accumulate((sign in "[{(") - (sign in "]})") for sign in text)
+        if max(levels, default=0) > DEEPEST:
+            raise ConfigError(f"{text[:60]}…: nested too deeply (at most {DEEPEST} levels).")
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:

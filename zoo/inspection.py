@@ -95,8 +95,9 @@ def inspect_folder(folder: Path) -> Inspection:
         return _inspect_run(folder)
     if (folder / "config.json").exists() or (folder / "model.safetensors").exists():
         findings = _model_findings(folder, "")
-        words = "a model folder"
-        return Inspection(str(folder), "model", words, findings, _command("zoo info", folder))
+        good = all(finding.state != DAMAGED for finding in findings)
+        command = _command("zoo info", folder) if good else ""
+        return Inspection(str(folder), "model", "a model folder", findings, command)
     raise ConfigError(
         f"{folder} is no run folder and no model folder: it has no {CONFIG}, no {CHECKPOINTS} and "
         "no config.json."

@@ -95,7 +95,8 @@ def damages(draw: st.DrawFn, format: Format, foreign: tuple[bytes, ...]) -> Dama
 
 
 def _places(format: Format) -> st.SearchStrategy[int]:
-    """Anywhere, in the first 200 bytes or the last, or near something of the structure."""
+    """Anywhere, in the first 200 bytes or the last, or near something of the structure, or among
+    the values."""
     last = len(format.content) - 1
     near = [
         place
@@ -103,9 +104,10 @@ def _places(format: Format) -> st.SearchStrategy[int]:
         for start in _occurrences(format.content, aim)
         for place in range(max(0, start - 2), min(last, start + len(aim) + 24) + 1)
     ]
+    values = range(len(format.content))[slice(*format.values)]
     anywhere = st.integers(0, last)
     ends = st.one_of(st.integers(0, min(last, 200)), st.integers(max(0, last - 200), last))
-    return st.one_of(anywhere, ends, *([st.sampled_from(near)] if near else []))
+    return st.one_of(anywhere, ends, *(st.sampled_from(aim) for aim in (near, values) if aim))
 
 
 def _occurrences(content: bytes, aim: bytes) -> Iterator[int]:

@@ -37,6 +37,8 @@ FLUX = np.round(5 + RNG.normal(size=12), 4)
 ERROR = np.round(RNG.uniform(0.1, 0.2, 12), 4)
 WAVELENGTH = 3700.0 + 2 * np.arange(2700)
 SPLIT = "splits/full/42"
+FITS_VALUES = (-2880, 12 * 3 * 8 - 2880)
+"""The last block of a table of twelve rows of three numbers; zeros fill it up."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Format:
         rows_a_line: Rows of the result that a line of text can hold.
         optional: Whether a part may be absent in a whole file.
         aims: Texts of its structure, at which damage is aimed.
+        values: Where numbers stand, if they are a small part of the file; aimed at, too.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Format:
     rows_a_line: int = 1
     optional: bool = False
     aims: tuple[bytes, ...] = ()
+    values: tuple[int, int] = (0, 0)
 
     def write(self, root: Path) -> None:
         for name, content in {**self.others, self.path: self.content}.items():
@@ -322,11 +326,12 @@ def make_formats(folder: Path) -> dict[str, Format]:
     formats = [
         _star_files(".csv", CURVE, name="CSV, a star", **table),
         _star_files(".ecsv", _table("ascii.ecsv"), name="ECSV", **table),
-        _star_files(".fits", _table("fits"), name="FITS table", **fits_table),
+        _star_files(".fits", _table("fits"), name="FITS table", values=FITS_VALUES, **fits_table),
         _star_files(
             ".fits",
             _table("fits", checksum=True),
             name="FITS table with CHECKSUM",
+            values=FITS_VALUES,
             summed=True,
             counted=True,
             aims=(*CARDS, b"CHECKSUM", b"DATASUM"),

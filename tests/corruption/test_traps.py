@@ -120,10 +120,14 @@ TRAPS: dict[str, tuple[str, Trap, str]] = {
     "folder for PNG": ("PNG", folder, "holds the folder"),
     "folder for Parquet": ("Parquet", folder, "it is a folder"),
     "endless CSV": ("CSV, a star", endless, "leads out of|a pipe, socket or device"),
-    "link for CSV": ("CSV, a star", link_out, "leads out of"),
-    "link for FITS": ("FITS image (LAMOST)", link_out, "leads out of"),
-    "link for .dat": ("ASAS-SN .dat", link_out, "leads out of"),
-    "link for PNG": ("PNG", link_out, "leads out of"),
+    **{
+        f"link for {name}": (name, link_out, "leads out of")
+        for name in (
+            *("CSV, a star", "CSV, the table of stars", "FITS image (LAMOST)", "CSV of AstroM3"),
+            *("ASAS-SN .dat", "zip", "Parquet", "JSON (Open Supernova Catalog)", "CSV of SDSS"),
+            *("CSV of SDSS, types", "machine-readable table (MRT)", "SNID .lnw", "PNG"),
+        )
+    },
     "one line": ("CSV, a star", put(b"1," * 2**23), "16,777,216 characters"),
     "many cells": (
         "CSV, a star",
@@ -193,6 +197,27 @@ def test_links_inside_the_root_are_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("root")
     images = ImageFolder(str(tmp_path / "link"))
     assert images[1]["image"].shape == (3, 4, 3)
+
+
+def test_a_folder_that_leads_out(tmp_path: Path, formats: dict[str, Format]) -> None:
+    format = formats["SNID .lnw"]
+    format.write(tmp_path / "root")
+    (tmp_path / "root" / "templates").rename(tmp_path / "elsewhere")
+    (tmp_path / "root" / "templates").symlink_to("../elsewhere")
+    with pytest.raises(ZooError, match="templates leads out of"):
+        format.read(tmp_path / "root")
+
+
+def test_links_in_the_cache_of_the_hub_are_followed(
+    tmp_path: Path, formats: dict[str, Format]
+) -> None:
+    format, root = formats["Parquet"], tmp_path / "snapshots" / "0123abc"
+    format.write(root)
+    (tmp_path / "blobs").mkdir()
+    path = root / format.path
+    path.rename(tmp_path / "blobs" / "4567")
+    path.symlink_to("../../blobs/4567")
+    assert format.read(root)
 
 
 def test_nested_json_of_embeddings(tmp_path: Path, formats: dict[str, Format]) -> None:

@@ -159,6 +159,27 @@ def test_signals_and_python(tiny: list[str], tmp_path: Path, sender: Sender) -> 
     assert caught.value.exit_code == 143
 
 
+def test_ctrl_c_that_only_the_sweep_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editor sends it: its job is told, too."""
+    monkeypatch.setattr("zoo.cli.parsing.SECONDS", 0.2)
+    job = (
+        "import os, pathlib, signal, sys, time\n"
+        "def end(number, frame):\n"
+        "    pathlib.Path(sys.argv[1]).touch()\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, end)\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "time.sleep(60)\n"
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_job([sys.executable, "-c", job, str(tmp_path / "told")])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "told").exists()
+
+
 def test_a_sweep_ends_with_its_job(tmp_path: Path) -> None:
     """A signal to the sweep alone, as of a scheduler, is passed on; no job is left behind."""
     job = (

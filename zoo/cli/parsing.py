@@ -2,12 +2,16 @@
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 
 from zoo.progress import console
+
+SECONDS = 5
+"""How long a job has to end after Ctrl-C at the terminal."""
 
 
 def override_parser(verb: str, summary: str, examples: str) -> argparse.ArgumentParser:
@@ -97,6 +101,13 @@ def run_job(command: Sequence[str]) -> int:
             job.wait()
             raise
         except KeyboardInterrupt:
-            # the terminal has sent it to the job as well, which says how to go on
-            job.wait()
+            # a terminal has sent it to the job as well, which says how to go on
+            try:
+                job.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                job.send_signal(signal.SIGINT)
+                job.wait()
+            raise
+        except BaseException:
+            job.kill()
             raise

@@ -32,9 +32,11 @@ def run(argv: Sequence[str]) -> int:
     if options.dry_run:
         print_config(asdict(config))
         return 0
+    from shared.data.skipping import describe_skipped, skipped_of
     from zoo.api import evaluate, run_training
     from zoo.cli.report import next_lines, report
     from zoo.loading import is_path
+    from zoo.progress import console
 
     trained = run_training(config, overrides)
     if not trained.is_main:
@@ -44,6 +46,8 @@ def run(argv: Sequence[str]) -> int:
             evaluate(trained.model, trained.dataset, evaluator=config.evaluator, cache=False),
             trained.folder,
         )
+    for line in describe_skipped(skipped_of(trained.dataset)):
+        console().print(line, highlight=False, markup=False)
     name = str(trained.folder) if is_path(str(trained.folder)) else f"./{trained.folder}"
     folder = shlex.quote(name)
     predict = [f"zoo predict model={folder}"] if trained.model.classifier is not None else []

@@ -137,7 +137,7 @@ class AstroM3(Dataset):
         """Split, texts and numbers of every star, or why it has no numbers."""
         rows = []
         for split, path in zip(SPLITS, self._tables, strict=True):
-            cells = parse_csv(read_text(path), (*_TEXT, *_COLUMNS), str(path))
+            cells = parse_csv(read_text(self.root, path), (*_TEXT, *_COLUMNS), str(path))
             for number, row in enumerate(cells, start=1):
                 texts = [cell.strip() for cell in row[: len(_TEXT)]]
                 for column, text in zip(_TEXT, texts, strict=True):

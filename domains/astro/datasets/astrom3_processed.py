@@ -11,6 +11,7 @@ import numpy as np
 from domains.astro.schemas import PROCESSED_METADATA, PROCESSED_PHOTOMETRY, PROCESSED_SPECTRA
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files, or_error
 from shared.errors import DataError
+from shared.files import inside
 from shared.schema import Array
 from shared.untrusted import check_growth, check_regular
 
@@ -159,7 +160,8 @@ def _find_files(root: Path, config: str) -> list[tuple[str, Path]]:
     """Split and path of every file, in the order of splits and shards.
 
     Raises:
-        DataError: There is none, a shard is missing, or a file has not the columns.
+        DataError: There is none, a shard is missing, or a file has not the columns or leads out
+            of the root.
     """
     for folder in (root / config, root / "data", root):
         matches = [
@@ -176,6 +178,7 @@ def _find_files(root: Path, config: str) -> list[tuple[str, Path]]:
         )
     files = [(_SPLIT_NAMES[match[1]], path) for match, path in matches]
     for match, path in matches:
+        inside(root, path)
         shards = [m for m, _ in matches if m[1] == match[1]]
         if match[4] and len(shards) != int(match[4]):
             raise DataError(

@@ -146,7 +146,7 @@ class StarFolder(Dataset):
         return f"{hash_files([self.table_path, *files])}, {settings}"
 
     def _read_rows(self) -> "Table":
-        rows = read_table(self.table_path, _TEXT_COLUMNS)
+        rows = read_table(inside(self.root, self.table_path), _TEXT_COLUMNS)
         if "id" not in rows.colnames:
             raise DataError(
                 f"{self.table_path}: lacks the column 'id'. {suggest('id', rows.colnames)}"

@@ -74,15 +74,16 @@ def find_members(root: Path, folder: str, suffix: str) -> Members:
     """Files `*<suffix>` anywhere in `root/<folder>/`, else in `root/<folder>.zip`.
 
     Raises:
-        DataError: The root is missing, has neither, the archive is damaged, or nothing matches.
+        DataError: The root is missing, has neither, what it has leads out of it, the archive is
+            damaged, or nothing matches.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Give root=<the folder with {folder}.zip>.")
-    source = root / folder
+    source = inside(root, root / folder)
     if source.is_dir():
         names = [p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()]
     else:
-        source = root / f"{folder}.zip"
+        source = inside(root, root / f"{folder}.zip")
         if not source.is_file():
             raise DataError(
                 f"{root}: holds neither {folder}.zip nor a folder {folder}. Put one of them there."
@@ -102,14 +103,14 @@ def find_members(root: Path, folder: str, suffix: str) -> Members:
     return Members(source, tuple(names))
 
 
-def read_text(path: Path) -> str:
-    """A text file beside the archive.
+def read_text(root: Path, path: Path) -> str:
+    """A text file below a root folder.
 
     Raises:
-        DataError: It is missing, empty or not UTF-8.
+        DataError: It is missing, empty or not UTF-8, or leads out of the root.
     """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        text = read_bytes(inside(root, path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not a UTF-8 text file. Get it anew.") from error
     if not text.strip():

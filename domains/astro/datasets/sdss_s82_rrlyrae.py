@@ -65,7 +65,7 @@ class SdssS82RRLyrae(Dataset):
 
     def make_table(self) -> SampleTable:
         path = self.root / "periods.csv"
-        rows = parse_csv(read_text(path), ("Num", "Type"), str(path))
+        rows = parse_csv(read_text(self.root, path), ("Num", "Type"), str(path))
         ids, types = [row[0] for row in rows], [row[1] for row in rows]
         for number in ids:
             if number not in self._member:
@@ -122,7 +122,7 @@ class SdssS82RRLyrae(Dataset):
         from astropy.io import ascii
 
         path = self.root / _TABLE
-        text = read_text(path)
+        text = read_text(self.root, path)
         try:
             # lines, since a text of one line would be taken for the name of a file
             table = ascii.read(text.splitlines(), format="mrt")
