@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from shared.checkpoint_file import read_checkpoint
-from shared.errors import ConfigError, WeightsError
+from shared.errors import ConfigError, WeightsError, WriteError
 from shared.files import make_folder
 from shared.weights import read_metadata, read_tensors, write_tensors
 
@@ -57,7 +57,11 @@ class FolderLock:
         """
         if self._file is None:
             make_folder(self._folder)
-            self._file = (self._folder / LOCK).open("ab")
+            path = self._folder / LOCK
+            try:
+                self._file = path.open("ab")
+            except OSError as error:  # somebody else's, in a folder that is shared
+                raise WriteError(f"{path} cannot be written: {error.strerror}.") from error
             if not _lock(self._file):
                 self.release()
                 raise ConfigError(

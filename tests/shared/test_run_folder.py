@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from shared.checkpoint_file import write_checkpoint
-from shared.errors import ConfigError, WeightsError
+from shared.errors import ConfigError, WeightsError, WriteError
 from shared.files import write_json
-from shared.run_folder import ENVIRONMENT, FolderLock, is_training, read_state
+from shared.run_folder import ENVIRONMENT, LOCK, FolderLock, is_training, read_state
 from shared.training.record import changed_environment
 
 
@@ -52,6 +52,12 @@ def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
         for process in (holder, worker):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+
+
+def test_a_lock_that_cannot_be_taken(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(WriteError, match=r"\.lock cannot be written"):
+        FolderLock(tmp_path).take()
 
 
 def test_changed_surroundings_are_told(tmp_path: Path) -> None:
