@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ Raw = Mapping[str, Any]
 """One sample: modality → raw input in the units of the dataset's schema. A modality that the
 sample lacks is not a key."""
 
+Numbers = Sequence[float] | NDArray[np.floating[Any]]
+
 WHOLE = ""
 """Stands for all modalities of a sample where nothing of it can be read."""
 _REMEDY = "To leave out what cannot be used: data.on_error=skip."
@@ -37,6 +39,10 @@ class SampleTable:
         classes: Class names.
         groups: Unit that must not straddle splits (star, patient, scene); None = the sample.
         splits: `train`, `val` or `test`, one a sample; None = stratified by hash of the group.
+        tags: By name, 0, 1 or NaN (unknown) of each sample, which may have several tags or none.
+        targets: By name, a number of each sample, NaN where unknown.
+        subgroups: By name (`hospital`, `telescope`), what each sample belongs to, empty where
+            unknown: scores are told for each, and nothing is split or resampled by it.
     """
 
     ids: Sequence[str]
@@ -44,6 +50,9 @@ class SampleTable:
     classes: tuple[str, ...] = ()
     groups: Sequence[str] | None = None
     splits: Sequence[str] | None = None
+    tags: Mapping[str, Numbers] = field(default_factory=dict)
+    targets: Mapping[str, Numbers] = field(default_factory=dict)
+    subgroups: Mapping[str, Sequence[str] | NDArray[np.str_]] = field(default_factory=dict)
 
 
 class Dataset(ABC):
@@ -99,7 +108,30 @@ class Dataset(ABC):
             seen: set[str] = set()
             twice = next(i for i in table.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise DataError(f"{self._listed}: the id {twice!r} stands more than once.")
+        self._check_truths(table)
         return table
+
+    def _check_truths(self, table: SampleTable) -> None:
+        """Tags, targets and subgroups: one entry a sample, and numbers that can be right."""
+        truths: dict[str, Mapping[str, Any]]
+        truths = {"tag": table.tags, "target": table.targets, "subgroup": table.subgroups}
+        for kind, columns in truths.items():
+            for name, column in columns.items():
+                if len(column) != len(table.ids):
+                    raise DataError(
+                        f"{self._listed}: {kind} {name!r} has {len(column)} entries, but there are "
+                        f"{len(table.ids)} samples."
+                    )
+        for kind, numbers in (("tag", table.tags), ("target", table.targets)):
+            for name, values in _arrays(numbers).items():
+                right = np.isin(values, (0, 1)) if kind == "tag" else np.isfinite(values)
+                wrong = np.flatnonzero(~(right | np.isnan(values)))
+                if wrong.size:
+                    takes = "0, 1 or NaN" if kind == "tag" else "a finite number or NaN"
+                    raise DataError(
+                        f"{self._listed}: {kind} {name!r} of {str(table.ids[wrong[0]])!r} is "
+                        f"{values[wrong[0]]}; it takes {takes} (unknown)."
+                    )
 
     @property
     def _listed(self) -> str:
@@ -129,6 +161,21 @@ class Dataset(ABC):
         if self.table.splits is not None:
             return np.asarray(self.table.splits, np.str_)
         return assign_splits(self.groups, self.labels, self.split_seed)
+
+    @cached_property
+    def tags(self) -> dict[str, NDArray[np.float64]]:
+        """By name, (n,) 0, 1 or NaN where unknown."""
+        return _arrays(self.table.tags)
+
+    @cached_property
+    def targets(self) -> dict[str, NDArray[np.float64]]:
+        """By name, (n,) numbers to predict, NaN where unknown."""
+        return _arrays(self.table.targets)
+
+    @cached_property
+    def subgroups(self) -> dict[str, NDArray[np.str_]]:
+        """By name, (n,) what each sample belongs to, empty where unknown."""
+        return {name: np.asarray(c, np.str_) for name, c in self.table.subgroups.items()}
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -191,11 +238,18 @@ class Dataset(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Data fingerprint: ids, labels, classes, groups, splits and contents, 16 hex digits."""
+        """Data fingerprint: ids, labels, classes, groups, splits, contents and, where there are
+        any, tags, targets and subgroups; 16 hex digits."""
         digest = hashlib.sha256(self.content_fingerprint().encode())
         labels = self.labels.astype(np.str_).tolist()
         for column in (self.ids.tolist(), labels, self.classes, self.groups, self.splits):
             digest.update("\x1f".join(column).encode() + b"\x1e")
+        truths: dict[str, Mapping[str, Any]]
+        truths = {"tag": self.tags, "target": self.targets, "subgroup": self.subgroups}
+        for kind, columns in truths.items():
+            for name, values in columns.items():
+                texts = np.asarray(values).astype(np.str_).tolist()
+                digest.update("\x1f".join((kind, name, *texts)).encode() + b"\x1e")
         return digest.hexdigest()[:16]
 
 
@@ -237,6 +291,10 @@ class AdaptedDataset(Dataset):
     def content_fingerprint(self) -> str:
         names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))
         return f"{self._dataset.content_fingerprint()}|{names}"
+
+
+def _arrays(columns: Mapping[str, Numbers]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
 
 
 def or_error(read: Callable[..., _T], *args: object) -> _T | DataError:

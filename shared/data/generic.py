@@ -1,26 +1,29 @@
 """Datasets of no domain: a folder of images by class, a table of texts."""
 
-import csv
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.csv_table import CsvTable, read_csv
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files
-from shared.errors import DataError, suggest
+from shared.errors import ConfigError, DataError
 from shared.files import inside
 from shared.schema import Channel, Schema
 from shared.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
+
+_T = TypeVar("_T")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 RGB = tuple(Channel(name, valid_range=(0, 255)) for name in ("red", "green", "blue"))
@@ -37,8 +40,6 @@ _SAMPLE_FORMAT, _SIGNED = 339, 2
 _BMP_HEADER = b"\x28\0\0\0"  # the common one, after which nothing follows the pixels
 # what Pillow logs of a broken file is in the error that it raises, too
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-# Python's own limit of 131,072 characters a cell is less than a genome or a report.
-_LONGEST_CELL = 2**31 - 1
 
 
 class ImageFolder(Dataset):
@@ -55,14 +56,38 @@ class ImageFolder(Dataset):
 
     Args:
         root: The folder.
+        metadata: A CSV file that says more of the images: its column `file` names each by its path
+            below the root (`<class>/<image>`); rows of other files are ignored.
+        group: Column of it: what must not straddle splits (scene, patient).
+        targets: Columns of numbers to predict, empty where unknown.
+        tags: Columns of 1 (yes) and 0 (no), empty where unknown; an image may have several.
+        subgroups: Columns by which scores are told apart (camera), empty where unknown.
+
+    Raises:
+        ConfigError: Columns without a file that holds them.
     """
 
     name = "image_folder"
 
-    def __init__(self, root: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        metadata: str | None = None,
+        group: str | None = None,
+        targets: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        subgroups: Sequence[str] = (),
+    ) -> None:
         self.root = Path(root).expanduser()
         self.source = str(self.root)
         self.schemas = {"image": IMAGE}
+        self._metadata = None if metadata is None else Path(metadata).expanduser()
+        self._columns = _Columns(group, tuple(targets), tuple(tags), tuple(subgroups))
+        if self._columns and self._metadata is None:
+            raise ConfigError(
+                "data.group, targets, tags and subgroups are columns of a table: name it by "
+                "data.metadata=FILE.csv."
+            )
 
     @cached_property
     def _files(self) -> list[tuple[str | None, str, Path]]:
@@ -83,12 +108,29 @@ class ImageFolder(Dataset):
 
     def make_table(self) -> SampleTable:
         classes = tuple(sorted({c for _, c, _ in self._files}))
+        ids = [path.relative_to(self.root).as_posix() for _, _, path in self._files]
         return SampleTable(
-            ids=[path.relative_to(self.root).as_posix() for _, _, path in self._files],
+            ids=ids,
             labels=[classes.index(c) for _, c, _ in self._files],
             classes=classes,
             splits=[s for s, _, _ in self._files if s] or None,
+            **self._known_of(ids),
         )
+
+    def _known_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Groups, targets, tags and subgroups of the images, in their order."""
+        if self._metadata is None:
+            return {}
+        table = read_csv(self._metadata, "data.metadata")
+        files = table.texts("file", "metadata=FILE.csv")
+        row = {name: i for i, name in enumerate(files)}
+        if len(row) < len(files):
+            twice = next(name for name, n in Counter(files).items() if n > 1)
+            raise DataError(f"{self._metadata}: the file {twice!r} stands more than once.")
+        for name in ids:
+            if name not in row:
+                raise DataError(f"{self._metadata}: column 'file' does not name {name!r}.")
+        return self._columns.read(table, [row[name] for name in ids])
 
     def read(self, index: int) -> Raw:
         return {"image": read_image(inside(self.root, self._files[index][2]))}
@@ -214,6 +256,9 @@ class TextTable(Dataset):
         id: Column of unique names; None: the row number.
         split: Column of `train`, `val`, `test`; None: stratified by a hash of the group.
         group: Column of what must not straddle splits (patient, document); None: the row.
+        targets: Columns of numbers to predict, empty where unknown.
+        tags: Columns of 1 (yes) and 0 (no), empty where unknown; a row may have several.
+        subgroups: Columns by which scores are told apart (hospital), empty where unknown.
     """
 
     name = "text_table"
@@ -226,54 +271,46 @@ class TextTable(Dataset):
         id: str | None = None,
         split: str | None = None,
         group: str | None = None,
+        targets: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        subgroups: Sequence[str] = (),
     ) -> None:
         self.path = Path(root).expanduser()
         self.source = str(self.path)
         self.schemas = {"text": TEXT}
         self._names = {"text": text, "label": label, "id": id, "split": split, "group": group}
+        self._columns = _Columns(group, tuple(targets), tuple(tags), tuple(subgroups))
 
     @cached_property
-    def _columns(self) -> dict[str, list[str]]:
-        """Cells of the columns that are used, by role."""
-        header, rows = _read_csv(self.path)
-        used = {role: name for role, name in self._names.items() if name is not None}
-        for role, name in used.items():
-            if header.count(name) != 1:
-                count = "twice" if name in header else "not at all"
-                raise DataError(
-                    f"{self.path}: column {name!r} stands {count} in the header. "
-                    f"{suggest(name, set(header))} Choose it by data.{role}=COLUMN."
-                )
-        columns = {role: [row[header.index(name)] for row in rows] for role, name in used.items()}
-        # ' cat' is the class 'cat'
-        columns |= {r: [cell.strip() for cell in c] for r, c in columns.items() if r != "text"}
-        for role in columns.keys() - {"label"}:
-            for number, cell in enumerate(columns[role], start=1):
-                if not cell.strip():
-                    raise DataError(f"{self.path}: row {number}: column {used[role]!r} is empty.")
-        for number, cell in enumerate(columns.get("split", []), start=1):
-            if cell not in SPLITS:
-                raise DataError(
-                    f"{self.path}: row {number}: the split is {cell!r}, not one of "
-                    f"{', '.join(SPLITS)}. Rename it in the file."
-                )
-        return columns
+    def _csv(self) -> CsvTable:
+        return read_csv(self.path)
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        texts = self._csv.cells(name := str(self._names["text"]), "text=COLUMN")
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise DataError(f"{self.path}: row {number}: column {name!r} is empty.")
+        return texts
 
     def make_table(self) -> SampleTable:
-        columns = self._columns
-        labels = columns.get("label")
-        classes = tuple(sorted({cell for cell in labels or () if cell.strip()}))
+        texts, table = self._texts, self._csv
+        label, ids, split = (self._names[role] for role in ("label", "id", "split"))
+        labels = None if label is None else table.texts(label, "label=COLUMN", required=False)
+        classes = tuple(sorted({cell for cell in labels or () if cell}))
         index = {name: i for i, name in enumerate(classes)}
         return SampleTable(
-            ids=columns.get("id") or [str(n) for n in range(1, len(columns["text"]) + 1)],
+            ids=[str(n) for n in range(1, len(texts) + 1)]
+            if ids is None
+            else table.texts(ids, "id=COLUMN"),
             labels=None if labels is None else [index.get(cell, -1) for cell in labels],
             classes=classes,
-            groups=columns.get("group"),
-            splits=columns.get("split"),
+            splits=None if split is None else table.choices(split, "split=COLUMN", SPLITS),
+            **self._columns.read(table),
         )
 
     def read(self, index: int) -> Raw:
-        return {"text": self._columns["text"][index]}
+        return {"text": self._texts[index]}
 
     def file(self, index: int, modality: str) -> str:
         return f"{self.path}, row {index + 1}"
@@ -283,39 +320,32 @@ class TextTable(Dataset):
         return f"{hash_files([self.path])}|{chosen}"
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows.
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a table say what is known of the samples, beside their classes."""
 
-    Raises:
-        DataError: The file is missing, not UTF-8, cut inside quotes, or has a row of another width.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file. Give root=FILE.csv.")
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-        with _long_cells():
-            rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not a UTF-8 text file ({error}). Save it as UTF-8.") from error
-    except csv.Error as error:
-        raise DataError(f"{path}: is not a whole CSV file ({error}). Get it anew.") from error
-    if not rows:
-        raise DataError(f"{path}: is empty. Its first line names the columns.")
-    header, *body = rows
-    for number, row in enumerate(body, start=1):
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}: row {number} has {len(row)} cells, the header {len(header)}. Put a cell "
-                "that holds a comma or a line break in double quotes."
-            )
-    return header, body
+    group: str | None
+    targets: tuple[str, ...]
+    tags: tuple[str, ...]
+    subgroups: tuple[str, ...]
 
+    def __bool__(self) -> bool:
+        return self.group is not None or any((self.targets, self.tags, self.subgroups))
 
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    """Cells of any length; the limit is the process's, and is put back."""
-    limit = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
+    def read(self, table: CsvTable, rows: Sequence[int] | None = None) -> dict[str, Any]:
+        """Arguments of a `SampleTable`, of these rows in their order (None: all)."""
+        order = range(len(table.rows)) if rows is None else rows
+
+        def ordered(cells: Sequence[_T]) -> list[_T]:
+            return [cells[row] for row in order]
+
+        group = None if self.group is None else ordered(table.texts(self.group, "group=COLUMN"))
+        return {
+            "groups": group,
+            "targets": {n: ordered(table.numbers(n, "targets=[COLUMN]")) for n in self.targets},
+            "tags": {n: ordered(table.tags(n, "tags=[COLUMN]")) for n in self.tags},
+            "subgroups": {
+                n: ordered(table.texts(n, "subgroups=[COLUMN]", required=False))
+                for n in self.subgroups
+            },
+        }

@@ -79,6 +79,11 @@ class SkippingDataset(Dataset):
             for (row, modality), reason in sorted(self._reasons.items())
         )
 
+    def refused(self, rows: range) -> list[tuple[int, str, str]]:
+        """Row, modality and reason of what was left out of some rows, in their order."""
+        reasons = sorted(self._reasons.items())
+        return [(row, modality, why) for (row, modality), why in reasons if row in rows]
+
     def check_skipped(self, used: Mapping[str, int], n_samples: int) -> None:
         counts = Counter(modality for _, modality in self._reasons)
         for modality, good in {WHOLE: n_samples - counts[WHOLE], **used}.items():
@@ -94,6 +99,11 @@ class SkippingDataset(Dataset):
 def skipped_of(dataset: Dataset) -> tuple[Skipped, ...]:
     """What a dataset has left out so far; nothing where errors are raised."""
     return dataset.skipped if isinstance(dataset, SkippingDataset) else ()
+
+
+def refused_of(dataset: Dataset, rows: range) -> list[tuple[int, str, str]]:
+    """Row, modality and reason of what a dataset has left out of some rows so far."""
+    return dataset.refused(rows) if isinstance(dataset, SkippingDataset) else []
 
 
 def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Train, validation and test splits made from names, labels and a seed alone."""
+"""Splits and folds made from names, labels and a seed alone."""
 
 import hashlib
 from collections.abc import Sequence
@@ -55,6 +55,45 @@ def assign_splits(
                 spare = [m for m in ordered if counts[split_of_group[m]] > 1]
                 split_of_group[spare[0]] = split
     return split_of_group[group_of_row]
+
+
+def assign_folds(
+    groups: Sequence[str] | NDArray[np.str_],
+    labels: Sequence[int] | NDArray[np.int64],
+    folds: int,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Folds of about equal size, each with about its share of every class.
+
+    Groups are dealt out class by class, the largest first and those of equal size in the order of
+    `_number`: each to the fold that has the fewest rows of its class (on a tie, the fewest rows).
+    The order of the rows does not matter.
+
+    Args:
+        groups: (n,) unit that must not straddle folds.
+        labels: (n,) class index; -1 (unknown) counts as a class of its own.
+        folds: At most as many as there are groups, else some stay empty.
+        seed: Another seed, other folds.
+
+    Returns:
+        (n,) fold, 0 to `folds` - 1.
+    """
+    names, group_of_row = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    if len(names) == 0:
+        return np.empty(0, dtype=np.int64)
+    classes, class_of_group = np.unique(
+        _majority(group_of_row, np.asarray(labels, np.int64)), return_inverse=True
+    )
+    size = np.bincount(group_of_row)
+    number = np.array([_number(f"{seed}:{name}") for name in names])
+    rows = np.zeros((len(classes), folds), dtype=np.int64)
+    fold_of_group = np.empty(len(names), dtype=np.int64)
+    for group in np.lexsort((number, -size, class_of_group)):
+        of_class = rows[class_of_group[group]]
+        fold = np.lexsort((rows.sum(axis=0), of_class))[0]
+        of_class[fold] += size[group]
+        fold_of_group[group] = fold
+    return fold_of_group[group_of_row]
 
 
 def _number(text: str) -> float:

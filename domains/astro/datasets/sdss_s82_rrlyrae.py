@@ -23,7 +23,8 @@ _SOURCE = ("Per", *(f"A{band}" for band in BANDS), *(f"{band}mag" for band in BA
 
 
 class SdssS82RRLyrae(Dataset):
-    """RR Lyrae stars, labelled by sub-type (`ab`, `c`); light curves in one band and table 2.
+    """RR Lyrae stars, labelled by sub-type (`ab`, `c`), with the period [d] as target `period`;
+    light curves in one band and table 2.
 
     - `photometry` (n, 3): MJD [d], magnitude [mag], its error [mag]; not corrected for extinction.
       Rows with a sentinel (magnitude or error beyond 90) or whose error is rounded to 0 are left
@@ -65,7 +66,7 @@ class SdssS82RRLyrae(Dataset):
 
     def make_table(self) -> SampleTable:
         path = self.root / "periods.csv"
-        rows = parse_csv(read_text(self.root, path), ("Num", "Type"), str(path))
+        rows = parse_csv(read_text(self.root, path), ("Num", "Type", "Per"), str(path))
         ids, types = [row[0] for row in rows], [row[1] for row in rows]
         for number in ids:
             if number not in self._member:
@@ -75,7 +76,9 @@ class SdssS82RRLyrae(Dataset):
             if number not in self._properties:
                 raise DataError(f"{self.root / _TABLE}: lacks star {number} of {path}.")
         classes = tuple(sorted(set(types)))
-        return SampleTable(ids, [classes.index(kind) for kind in types], classes)
+        periods = to_numbers([[row[2]] for row in rows], str(path))[:, 0]
+        labels = [classes.index(kind) for kind in types]
+        return SampleTable(ids, labels, classes, targets={"period": periods})
 
     def read(self, index: int) -> Raw:
         number = self.table.ids[index]

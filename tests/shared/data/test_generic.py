@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from shared.data.generic import ImageFolder, TextTable
-from shared.errors import DataError
+from shared.errors import ConfigError, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -263,6 +263,92 @@ def test_mistakes_in_a_table_are_told(write_table, change, settings, words):
     with pytest.raises(DataError) as caught:
         len(TextTable(write_table(rows), **settings))
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_targets_tags_and_subgroups_of_texts(write_table):
+    more = [
+        {"mass": "1.5", "old": "1", "site": "A"},
+        {"mass": "", "old": "", "site": ""},
+        {"mass": " -2e3", "old": "0", "site": "B "},
+    ]
+    path = write_table([{**row, **extra} for row, extra in zip(ROWS, more, strict=True)])
+    before = TextTable(path).fingerprint
+    data = TextTable(path, targets=["mass"], tags=["old"], subgroups=["site"])
+    np.testing.assert_array_equal(data.targets["mass"], [1.5, np.nan, -2000])
+    np.testing.assert_array_equal(data.tags["old"], [1, np.nan, 0])
+    assert data.subgroups["site"].tolist() == ["A", "", "B"]
+    chosen = (data, TextTable(path, targets=["mass"]), TextTable(path, tags=["old"]))
+    assert len({before, *(d.fingerprint for d in chosen)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings", "words"),
+    [
+        ("heavy", {"targets": ["mass"]}, ["row 2", "'mass' is 'heavy'", "Leave the cell empty"]),
+        ("inf", {"targets": ["mass"]}, ["row 2", "'inf', not a finite number"]),
+        ("nan", {"targets": ["mass"]}, ["row 2", "'nan'"]),
+        ("2", {"tags": ["mass"]}, ["row 2", "the tag 'mass' is 2", "write 1 for yes"]),
+        ("1", {"tags": ["mas"]}, ["column 'mas'", "'mass'", "data.tags=[COLUMN]"]),
+        ("1", {"subgroups": ["x"]}, ["column 'x'", "data.subgroups=[COLUMN]"]),
+        ("1", {"targets": ["label"]}, ["row 1", "'label' is 'bright'"]),
+    ],
+)
+def test_mistakes_in_targets_and_tags_are_told(write_table, cell, settings, words):
+    rows = [{**row, "mass": cell if i == 1 else "1"} for i, row in enumerate(ROWS)]
+    with pytest.raises(DataError) as caught:
+        len(TextTable(write_table(rows), **settings))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def metadata(tmp_path, text):
+    path = tmp_path / "metadata.csv"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_table_says_more_of_images(folder, tmp_path):
+    before = ImageFolder(str(folder)).fingerprint
+    table = metadata(
+        tmp_path,
+        "camera,file,scene,cloud,cover\nx,spiral/b.png,s1,1,0.5\ny,elsewhere.png,s9,0,1\n"
+        ",spiral/a.PNG,s1,,\ny,elliptical/c.tif,s2,0,0\n",
+    )
+    assert ImageFolder(str(folder), metadata=table).fingerprint == before
+    data = ImageFolder(
+        str(folder),
+        metadata=table,
+        group="scene",
+        tags=["cloud"],
+        targets=["cover"],
+        subgroups=["camera"],
+    )
+    assert data.ids.tolist() == ["elliptical/c.tif", "spiral/a.PNG", "spiral/b.png"]
+    assert data.groups.tolist() == ["s2", "s1", "s1"]
+    np.testing.assert_array_equal(data.tags["cloud"], [0, np.nan, 1])
+    np.testing.assert_array_equal(data.targets["cover"], [0, np.nan, 0.5])
+    assert data.subgroups["camera"].tolist() == ["y", "", "x"]
+    assert data.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,scene\nspiral/b.png,s\n", ["does not name 'elliptical/c.tif'"]),
+        ("name,scene\nspiral/b.png,s\n", ["column 'file'", "not at all"]),
+        ("file,scene\na,s\na,s\n", ["the file 'a' stands more than once"]),
+        (None, ["no such file", "data.metadata=FILE.csv"]),
+    ],
+)
+def test_a_table_of_other_images_is_told(folder, tmp_path, text, words):
+    table = str(tmp_path / "none.csv") if text is None else metadata(tmp_path, text)
+    with pytest.raises(DataError) as caught:
+        len(ImageFolder(str(folder), metadata=table, group="scene"))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_columns_of_images_need_a_table(folder):
+    with pytest.raises(ConfigError, match=r"data\.metadata=FILE\.csv"):
+        ImageFolder(str(folder), tags=["cloud"])
 
 
 @pytest.mark.parametrize(

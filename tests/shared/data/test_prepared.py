@@ -18,8 +18,8 @@ from shared.data.skipping import (
     skipped_of,
 )
 from shared.errors import DataError
-from shared.evaluation.embedding_set import EmbeddingSet
-from shared.evaluation.extract import extract
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.extract import extract
 from shared.preprocess import Prepared, Preprocessor
 from shared.schema import Adapter, Channel, Schema
 from shared.training.loader import CountedLoader
