@@ -1,24 +1,26 @@
 """The files of a run that hold its state: what they are called, and from where it can go on."""
 
 import csv
-import errno
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torch import Tensor
 
 from shared.checkpoint_file import read_checkpoint
-from shared.errors import ConfigError, WeightsError, WriteError
-from shared.files import make_folder
+from shared.environment import FILE
+from shared.errors import WeightsError
+from shared.folder_lock import LOCK as LOCK
+from shared.folder_lock import FolderLock as FolderLock
+from shared.folder_lock import is_training as is_training
+from shared.folder_lock import leftovers as leftovers
 from shared.weights import read_metadata, read_tensors, write_tensors
 
 CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT = FILE
 METRICS = "metrics.csv"
-LOCK = ".lock"
 STATISTICS = "preprocessing.json"
 """What the preprocessing learned, by modality."""
 CHECKPOINTS = "checkpoints"
@@ -29,71 +31,6 @@ END = "\r\n"
 """Of their rows."""
 STATE_KEY = "selection"
 """Of the selection's state in a checkpoint."""
-
-
-class FolderLock:
-    """Keeps a second process from training in a run folder; a process that is killed lets go.
-
-    A record lock, since loader workers would inherit one of `flock` and outlive a killed run.
-
-    Attributes:
-        taken: Whether this process has it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file: BinaryIO | None = None
-
-    @property
-    def taken(self) -> bool:
-        return self._file is not None
-
-    def take(self) -> None:
-        """Make the folder if need be; does nothing where the lock is held already.
-
-        Raises:
-            ConfigError: Another process trains in the folder.
-            WriteError: The folder cannot be written to.
-        """
-        if self._file is None:
-            make_folder(self._folder)
-            path = self._folder / LOCK
-            try:
-                self._file = path.open("ab")
-            except OSError as error:  # somebody else's, in a folder that is shared
-                raise WriteError(f"{path} cannot be written: {error.strerror}.") from error
-            if not _lock(self._file):
-                self.release()
-                raise ConfigError(
-                    f"Another process is training in {self._folder} now: wait for it, or end it."
-                )
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a process on this machine (elsewhere where the file system tells) trains in it."""
-    try:
-        with (folder / LOCK).open("r+b") as file:
-            return not _lock(file)
-    except OSError:
-        return False
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Whether the lock is ours now; also where there are no locks."""
-    try:
-        import fcntl
-
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        return True
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 @dataclass(frozen=True)
@@ -277,12 +214,6 @@ def _is_number(text: str) -> bool:
 
 def _has_rows(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """What a run that was killed was writing at that moment; also what one that runs is writing."""
-    patterns = (".*.tmp*", ".zoo-*")
-    return sorted(p for pattern in patterns for p in folder.rglob(pattern) if p.is_file())
 
 
 def how_to_go_on(folder: Path) -> str:

@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
-import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +13,16 @@ from omegaconf import OmegaConf
 from shared.data.dataset import Dataset
 from shared.data.skipping import FILE as SKIPPED_FILE
 from shared.data.skipping import save_skipped, skipped_of
+from shared.environment import environment
 from shared.errors import DataError, WeightsError
 from shared.files import atomic_path, write_json
 from shared.model import Model
 from shared.run_folder import CONFIG, ENVIRONMENT, STATISTICS
 from shared.training.config import TrainConfig
 from shared.untrusted import read_json
+
+_PACKAGES = ("domain-zoo", "torch", "lightning", "numpy", "scikit-learn", "hydra-core")
+"""What the numbers of a run depend on."""
 
 
 def record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:
@@ -127,14 +127,7 @@ def _flat(node: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _environment() -> dict[str, Any]:
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "versions": _package_versions(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-    }
+    return {**environment(_PACKAGES), "threads": torch.get_num_threads()}
 
 
 def _read_environment(folder: Path) -> dict[str, Any]:
@@ -143,14 +136,3 @@ def _read_environment(folder: Path) -> dict[str, Any]:
         return read_json(folder / ENVIRONMENT)
     except DataError:
         return {}
-
-
-def _package_versions() -> dict[str, str]:
-    """Versions of what the numbers of a run depend on."""
-    found = {}
-    for name in ("domain-zoo", "torch", "lightning", "numpy", "scikit-learn", "hydra-core"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
