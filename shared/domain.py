@@ -25,6 +25,7 @@ class Domain:
         preprocessors: Subclasses of `Preprocessor`.
         encoders: Subclasses of `Encoder`.
         objectives: Subclasses of `Objective`.
+        protocols: `Protocol` objects.
         evaluators: `Evaluator` objects.
         models: Names that `zoo.load` knows → Hydra file of the group `model`; see `ModelEntry`.
         configs: Folder with Hydra groups of the plugin; None for the built-in domains.
@@ -40,6 +41,7 @@ class Domain:
     preprocessors: Table = field(default_factory=dict)
     encoders: Table = field(default_factory=dict)
     objectives: Table = field(default_factory=dict)
+    protocols: Table = field(default_factory=dict)
     evaluators: Table = field(default_factory=dict)
     models: Table = field(default_factory=dict)
     configs: Path | None = None

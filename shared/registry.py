@@ -155,6 +155,7 @@ class Registries:
         self.preprocessors: Registry[Any] = Registry("preprocessor")
         self.encoders: Registry[Any] = Registry("encoder")
         self.objectives: Registry[Any] = Registry("objective")
+        self.protocols: Registry[Any] = Registry("protocol")
         self.evaluators: Registry[Any] = Registry("evaluator")
 
     def __iter__(self) -> Iterator[Registry[Any]]:

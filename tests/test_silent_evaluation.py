@@ -19,13 +19,15 @@ import zoo
 from shared.data.generic import ImageFolder
 from shared.data.splits import assign_splits
 from shared.errors import ConfigError, DataError, EvaluationError
-from shared.evaluation import extract as extraction
-from shared.evaluation import linear_probe
-from shared.evaluation.classifier import ClassifierOutput, judge
-from shared.evaluation.embedding_set import EmbeddingSet
-from shared.evaluation.extract import ZooEmbedder, extract
-from shared.evaluation.leakage import describe_leakage, find_twins
-from shared.evaluation.output import Rows
+from shared.evaluation.embeddings import extract as extraction
+from shared.evaluation.embeddings.embedding_set import LABEL, EmbeddingSet
+from shared.evaluation.embeddings.extract import ZooEmbedder, extract
+from shared.evaluation.hygiene.checks import check_hygiene
+from shared.evaluation.hygiene.duplicates import find_twins
+from shared.evaluation.outcomes import ClassOutcome
+from shared.evaluation.protocol import Output, Protocol, Task
+from shared.evaluation.protocols import classifier, linear_probe
+from shared.evaluation.protocols.classifier import ClassifierOutput
 from shared.model import Model
 from zoo.cli.main import main
 
@@ -62,6 +64,16 @@ def embeddings(**changes: Any) -> EmbeddingSet:
         "fingerprint": "0",
     }
     return EmbeddingSet(**{**values, **changes})
+
+
+def output_of(protocol: Protocol, given: EmbeddingSet) -> Output:
+    return protocol.run(Task(("x",), LABEL, inputs="x"), given, protocol.settings)
+
+
+def values_of(output: Output) -> dict[str, float]:
+    assert output.outcome is not None
+    (values,) = output.outcome.statistic(np.ones((1, len(output.outcome))))
+    return dict(zip(output.outcome.metrics, values.tolist(), strict=True))
 
 
 # -- evaluation ------------------------------------------------------------------------------------
@@ -153,28 +165,22 @@ def test_classes_in_another_order() -> None:
     theirs = ("c", "a", "b")
     right = np.array([theirs.index(given.classes[label]) for label in given.labels])
     probabilities = {("x",): np.eye(3, dtype=np.float32)[right]}
-    rows = given.rows("test", "x", labelled=True)
 
     def accuracy(classes: tuple[str, ...]) -> float:
-        output = ClassifierOutput(classes, probabilities)
-        judged = judge(output, given, ("x",), rows, seed=0, n_resamples=10)
-        return next(s.value for s in judged.scores if s.metric == "accuracy")
+        classified = ClassifierOutput(classes, probabilities)
+        return values_of(output_of(classifier.PROTOCOL, replace(given, classified=classified)))[
+            "accuracy"
+        ]
 
     assert accuracy(theirs) == 1.0
     assert accuracy(given.classes) == 0.0
 
 
-def test_classes_of_the_data_at_hand(tmp_path: Path) -> None:
+def test_classes_of_the_data_at_hand() -> None:
     """An index into the classes of a set without some of them means others."""
-    unnamed = judge(
-        ClassifierOutput(None, {("x",): np.eye(3, dtype=np.float32)[np.arange(30) % 3]}),
-        given := embeddings(),
-        ("x",),
-        given.rows("test", "x", labelled=True),
-        seed=0,
-        n_resamples=10,
-    )
-    assert unnamed.missing == "the names of the classifier's classes are not known"
+    unnamed = ClassifierOutput(None, {("x",): np.eye(3, dtype=np.float32)[np.arange(30) % 3]})
+    output = output_of(classifier.PROTOCOL, embeddings(classified=unnamed))
+    assert output.missing == "the names of the classifier's classes are not known"
 
 
 def test_a_metric_with_absent_classes() -> None:
@@ -182,28 +188,25 @@ def test_a_metric_with_absent_classes() -> None:
     labels = np.arange(30) % 3
     labels[20:] %= 2
     given = embeddings(labels=labels)
-    output = ClassifierOutput(given.classes, {("x",): np.eye(3, dtype=np.float32)[labels]})
-    rows = given.rows("test", "x", labelled=True)
-    scores = judge(output, given, ("x",), rows, seed=0, n_resamples=10).scores
-    values = {s.metric: s.value for s in scores}
+    perfect = ClassifierOutput(given.classes, {("x",): np.eye(3, dtype=np.float32)[labels]})
+    values = values_of(output_of(classifier.PROTOCOL, replace(given, classified=perfect)))
     assert values["balanced_accuracy"] == 1.0, values
 
 
 def test_the_test_split_selects_nothing() -> None:
     """The regularisation with the best test score."""
     rng = np.random.default_rng(1)
-    labels = np.arange(60) % 3
-    vectors = rng.standard_normal((60, 10)) + 1.5 * np.eye(3, 10)[labels]
-    parts = [
-        Rows(vectors[s], labels[s], np.array([f"g{i}" for i in s]))
-        for s in (np.arange(0, 30), np.arange(30, 45), np.arange(45, 60))
-    ]
-    options: dict[str, Any] = {"classes": ("a", "b", "c"), "seed": 0, "n_resamples": 10}
-    fair = linear_probe.linear_probe(*parts, **options)
-    shuffled = replace(parts[2], labels=parts[2].labels[::-1].copy())
-    other = linear_probe.linear_probe(parts[0], parts[1], shuffled, **options)
-    assert fair.settings == other.settings
-    assert np.array_equal(fair.predicted, other.predicted)
+    labels = np.arange(30) % 3
+    vectors = rng.standard_normal((30, 8)) + 1.5 * np.eye(3, 8)[labels]
+    fair = embeddings(vectors={"x": vectors.astype(np.float32)}, labels=labels)
+    shuffled = replace(fair, labels=np.concatenate([labels[:20], labels[20:][::-1]]))
+    assert not np.array_equal(shuffled.labels, fair.labels)
+    outputs = [output_of(linear_probe.PROTOCOL, given) for given in (fair, shuffled)]
+    outcomes = [output.outcome for output in outputs]
+    assert outputs[0].settings == outputs[1].settings
+    assert isinstance(outcomes[0], ClassOutcome)
+    assert isinstance(outcomes[1], ClassOutcome)
+    assert np.array_equal(outcomes[0].predicted, outcomes[1].predicted)
 
 
 def test_a_monitor_of_the_test_split(tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ def test_a_sample_in_two_splits(tmp_path: Path, capsys: pytest.CaptureFixture[st
         path = tmp_path / "data" / split / "ab"[number % 3 == 0] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    copy = tmp_path / "data/test/a/copy.png"
+    copy = tmp_path / "data/test/b/copy.png"
     copy.write_bytes((tmp_path / "data/train/b/0.png").read_bytes())
     data = ImageFolder(str(tmp_path / "data"))
 
@@ -232,8 +235,8 @@ def test_a_sample_in_two_splits(tmp_path: Path, capsys: pytest.CaptureFixture[st
         return np.stack([raw.astype(float).reshape(-1, 3).mean(0) for raw in raws])
 
     (line,) = zoo.evaluate(means, data, n_resamples=10, cache=False).warnings
-    assert "1 of 4 samples of the test split have the embedding of one of the train split" in line
-    assert "'test/a/copy.png' that of 'train/b/0.png'" in line
+    assert "1 of 4 samples of the test split have the content of one of the train split" in line
+    assert "'test/b/copy.png' that of 'train/b/0.png'" in line
     copy.unlink()
     again = ImageFolder(str(tmp_path / "data"))
     assert zoo.evaluate(means, again, n_resamples=10, cache=False).warnings == []
@@ -254,9 +257,9 @@ def test_leakage_is_printed(
 
 def test_an_object_in_two_splits() -> None:
     """Two spectra of one star, one to learn from and one to be judged by."""
-    assert describe_leakage(embeddings()) == []
+    assert check_hygiene(embeddings()).warnings == []
     groups = np.array([f"g{i % 28}" for i in range(30)])
-    (line,) = describe_leakage(embeddings(groups=groups))
+    (line,) = check_hygiene(embeddings(groups=groups)).warnings
     assert line.startswith("2 groups stand in both the train and the test split, such as 'g0'")
     labels = np.arange(200) % 4
     groups = np.array([f"star{i // 4}" for i in range(200)])

@@ -29,9 +29,15 @@ if TYPE_CHECKING:
     from shared.errors import DataError as DataError
     from shared.errors import SchemaError as SchemaError
     from shared.errors import ZooError as ZooError
-    from shared.evaluation.embedding_set import EmbeddingSet as EmbeddingSet
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet as EmbeddingSet
     from shared.evaluation.evaluator import Evaluator as Evaluator
-    from shared.evaluation.similarity import similar as similar
+    from shared.evaluation.hygiene.duplicates import group_duplicates as group_duplicates
+    from shared.evaluation.neighbours.similarity import similar as similar
+    from shared.evaluation.outcomes import Outcome as Outcome
+    from shared.evaluation.protocol import Output as Output
+    from shared.evaluation.protocol import Protocol as Protocol
+    from shared.evaluation.protocol import Task as Task
+    from shared.evaluation.results.compare import compare as compare
     from shared.model import Model as Model
     from shared.model_entry import HubSource as HubSource
     from shared.model_entry import ModelEntry as ModelEntry
@@ -53,16 +59,18 @@ if TYPE_CHECKING:
     from shared.training.preemption import Preempted as Preempted
     from zoo.api import dataset as dataset
     from zoo.api import embed as embed
-    from zoo.api import evaluate as evaluate
     from zoo.api import predict as predict
     from zoo.api import train as train
     from zoo.catalog import list_models as list_models
+    from zoo.evaluation import evaluate as evaluate
+    from zoo.fine_tuning import fine_tune as fine_tune
     from zoo.loading import load as load
 
 _HOMES = {
     "Adapter": "shared.schema",
     "Batch": "shared.data.batch",
     "Channel": "shared.schema",
+    "compare": "shared.evaluation.results.compare",
     "ConfigError": "shared.errors",
     "DataError": "shared.errors",
     "Dataset": "shared.data.dataset",
@@ -70,13 +78,15 @@ _HOMES = {
     "Domain": "shared.domain",
     "embed": "zoo.api",
     "Embedding": "shared.encoders.base",
-    "EmbeddingSet": "shared.evaluation.embedding_set",
+    "EmbeddingSet": "shared.evaluation.embeddings.embedding_set",
     "Encoded": "shared.objectives.base",
     "Encoder": "shared.encoders.base",
-    "evaluate": "zoo.api",
+    "evaluate": "zoo.evaluation",
     "Evaluator": "shared.evaluation.evaluator",
+    "fine_tune": "zoo.fine_tuning",
     "fold_in": "shared.random",
     "Fusion": "shared.encoders.base",
+    "group_duplicates": "shared.evaluation.hygiene.duplicates",
     "hash_files": "shared.data.dataset",
     "HubSource": "shared.model_entry",
     "list_models": "zoo.catalog",
@@ -85,18 +95,22 @@ _HOMES = {
     "Model": "shared.model",
     "ModelEntry": "shared.model_entry",
     "Objective": "shared.objectives.base",
+    "Outcome": "shared.evaluation.outcomes",
+    "Output": "shared.evaluation.protocol",
     "Position": "shared.objectives.base",
     "predict": "zoo.api",
     "Predictions": "shared.prediction",
     "Preempted": "shared.training.preemption",
     "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
+    "Protocol": "shared.evaluation.protocol",
     "Raw": "shared.data.dataset",
     "Request": "shared.objectives.base",
     "SampleTable": "shared.data.dataset",
     "Schema": "shared.schema",
     "SchemaError": "shared.errors",
-    "similar": "shared.evaluation.similarity",
+    "similar": "shared.evaluation.neighbours.similarity",
+    "Task": "shared.evaluation.protocol",
     "Tensors": "shared.objectives.base",
     "Term": "shared.objectives.base",
     "train": "zoo.api",

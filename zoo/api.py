@@ -1,9 +1,9 @@
-"""The verbs of the command line as functions: train, embed, predict, evaluate."""
+"""The verbs of the command line as functions: train, embed, predict; see also `zoo.evaluation`."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,13 @@ from shared.errors import ConfigError
 from shared.training.config import TrainConfig
 from zoo.config import compose_config, load_yaml, typed
 from zoo.loading import fetch_weights, find_model, is_path, load
-from zoo.options import EmbedConfig, EvalConfig, PredictConfig
-from zoo.paths import offline, zoo_home
+from zoo.options import EmbedConfig, PredictConfig
 from zoo.plugins import check_usable, plugins
 from zoo.progress import console, rows_progress
+from zoo.sources import extract_from, open_source, resolve_data, run_behind
 
 if TYPE_CHECKING:
-    from shared.evaluation.embedding_set import EmbeddingSet
-    from shared.evaluation.evaluator import Evaluator
-    from shared.evaluation.extract import Embedder
-    from shared.evaluation.run import Evaluation
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet
     from shared.model import Model
     from shared.prediction import Predictions
     from shared.training.run import TrainedRun
@@ -115,29 +112,18 @@ def _run_folder(config: TrainConfig) -> Path:
     return new_folder(config.run_folder, f"{config.domain}-{config.data.get('name')}")
 
 
-def new_folder(chosen: str | None, name: str) -> Path:
+def new_folder(chosen: str | None, name: str, verb: str = "train") -> Path:
     """An absent or empty folder; what a killed process was just writing there does not count."""
-    from shared.run_folder import LOCK, leftovers
+    from shared.folder_lock import LOCK, leftovers
 
     folder = Path(chosen or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     passing = {folder / LOCK, *leftovers(folder)}
     if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - passing):
         raise ConfigError(
             f"run_folder={folder} exists and is not empty: nothing is overwritten. Choose another, "
-            f"or go on with an interrupted run by `zoo train resume={folder}`."
+            f"or go on with an interrupted run by `zoo {verb} resume={shlex.quote(str(folder))}`."
         )
     return folder
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a model name stands for, and what is known from the run that made it; `model` where it
-    is one of ours."""
-
-    embedder: "Embedder"
-    domain: str | None
-    data: Mapping[str, Any] | None
-    model: "Model | None" = None
 
 
 def embed(
@@ -161,8 +147,8 @@ def embed(
         raise ConfigError("zoo.embed returns the embeddings: save them by .save(path).")
     name = model if isinstance(model, str) else "model"
     config = typed(EmbedConfig, {"model": name, **options})
-    source = _open(model, config)
-    return _extract(source, _resolve_data(data, source.data, source.embedder.name), config)
+    source = open_source(model, config)
+    return extract_from(source, resolve_data(data, source.data, source.embedder.name), config)
 
 
 def predict(
@@ -198,11 +184,11 @@ def predict(
     else:
         path = model if isinstance(model, Path) or is_path(model) else None
         loaded = load(model, weights=config.weights)
-        known = _run_behind(Path(path)).get("data") if path else find_model(name)[0].data
+        known = run_behind(Path(path)).get("data") if path else find_model(name)[0].data
     require_classifier(loaded, name)
     return predict_dataset(
         loaded,
-        _resolve_data(data, known, name),
+        resolve_data(data, known, name),
         name,
         split=config.split,
         modalities=config.modalities,
@@ -211,183 +197,3 @@ def predict(
         precision=config.precision,  # type: ignore[arg-type]
         progress=rows_progress,
     )
-
-
-def evaluate(
-    model: "str | Model | Callable[[list[Any]], Any] | EmbeddingSet",
-    data: str | Mapping[str, Any] | Dataset | None = None,
-    **options: Any,
-) -> "Evaluation":
-    """Judge a model on labelled data with intervals and baselines.
-
-    Args:
-        model: As in `embed`, or an `EmbeddingSet`.
-        data: As in `embed`.
-        **options: See `zoo.options.EvalConfig`.
-
-    Returns:
-        An object with `results`; save them with `zoo eval` or `shared.evaluation.results`.
-
-    Raises:
-        ZooError: In anything the arguments name.
-    """
-    from rich.text import Text
-
-    from shared.evaluation.classifier import NAME as CLASSIFIER
-    from shared.evaluation.classifier import classify_subsets
-    from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
-    from shared.evaluation.evaluator import Drawing
-    from shared.evaluation.extract import simple_features
-    from shared.evaluation.projection import check_projection
-    from shared.evaluation.run import evaluate_arrays
-
-    for option in ("model", "data", "embeddings"):
-        if option in options:
-            raise ConfigError(f"{option} is the first or second argument of zoo.evaluate.")
-    config = typed(EvalConfig, options)
-    check_projection(config.map)
-    protocols: Sequence[str] | None = config.protocols
-    samples = classified = None
-    if isinstance(model, EmbeddingSet):
-        for option in ("weights", "output", "device", "precision"):
-            if option in options:
-                raise ConfigError(f"{option} says how to embed; these are embeddings already.")
-        evaluator = _evaluator(config.evaluator, None)
-        embeddings, simple = model.select(config.modalities), None
-    else:
-        source = _open(model, config)
-        samples = _resolve_data(data, source.data, source.embedder.name)
-        evaluator = _evaluator(config.evaluator, source.domain)
-        embeddings = _extract(source, samples, config)
-        simple = simple_features(evaluator, samples, embeddings.modalities, rows_progress)
-        if source.model is not None and source.model.classifier is not None:
-            protocols = protocols or (CLASSIFIER, *evaluator.protocols)
-            if CLASSIFIER in protocols:
-                classified = classify_subsets(
-                    source.model,
-                    samples,
-                    embeddings.modalities,
-                    split=SPLIT,
-                    batch_size=config.batch_size,
-                    device=config.device,
-                    precision=config.precision,  # type: ignore[arg-type]
-                    progress=rows_progress,
-                )
-    with console().status("judging") as status:
-        evaluation = evaluate_arrays(
-            embeddings,
-            protocols=protocols or evaluator.protocols,
-            simple_features=simple,
-            classified=classified,
-            seed=config.seed,
-            n_resamples=config.n_resamples,
-            progress=lambda what, done, total: status.update(Text(f"{what} ({done} of {total})")),
-        )
-    return replace(evaluation, drawing=Drawing(config.map, samples, evaluator.thumbnails))
-
-
-def _open(model: Any, config: EmbedConfig | EvalConfig) -> _Source:
-    """The embedder behind a name or object."""
-    from shared.evaluation.extract import ZooEmbedder
-    from shared.model import Model
-
-    options = (config.output, config.device, config.precision, config.modalities)
-    if not isinstance(model, str) and config.weights is not None:
-        raise ConfigError("weights=… goes with a name: an object has its weights.")
-    if isinstance(model, Model):
-        domain = _domain_of(model)
-        return _Source(ZooEmbedder(model, model.config.name, *options), domain, None, model)
-    if isinstance(model, Path):
-        model = f"{model}/"
-    from shared.evaluation.foreign import callable_embedder, foreign_embedder, is_foreign
-
-    modality = config.modalities[0] if config.modalities else None
-    if callable(model):
-        return _Source(callable_embedder(model, modality), None, None)
-    if is_foreign(model):
-        embedder = foreign_embedder(
-            model,
-            weights=config.weights,
-            device=config.device,
-            precision=config.precision,
-            modality=modality,
-            offline=offline(),
-        )
-        return _Source(embedder, None, None)
-    loaded = load(model, weights=config.weights, encoders=config.modalities)
-    embedder = ZooEmbedder(loaded, model, *options)
-    if is_path(model):
-        run = _run_behind(Path(model))
-        return _Source(embedder, run.get("domain"), run.get("data"), loaded)
-    entry, _ = find_model(model)
-    domain = plugins().registries.models.entry(model.partition(":")[0]).domain
-    return _Source(embedder, domain, entry.data, loaded)
-
-
-def _domain_of(model: "Model") -> str:
-    """The domain that registered the first encoder of a model."""
-    part = next(iter(model.config.modalities.values())).encoder
-    return plugins().registries.encoders.entry(part["name"]).domain
-
-
-def _run_behind(folder: Path) -> dict[str, Any]:
-    """The config of the run whose model this is; empty where it was moved away from its run."""
-    for candidate in (folder / "config.yaml", folder.resolve().parent / "config.yaml"):
-        if candidate.is_file():
-            return load_yaml(candidate)
-    return {}
-
-
-def _resolve_data(data: Any, known: Mapping[str, Any] | None, name: str) -> Dataset:
-    """The data asked for, else those known from the run behind the model of that name; of the
-    latter `on_error` alone can be another one, since the split has to stay."""
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, str):
-        data = {"name": data}
-    if not data or set(data) == {"on_error"}:
-        if not known:
-            raise ConfigError(
-                f"{name} comes without data: choose some by data=NAME data.root=PATH "
-                "(`zoo list datasets`)."
-            )
-        data = {**known, **(data or {})}
-    return build_dataset(data, plugins().registries)
-
-
-def _extract(source: _Source, samples: Dataset, config: EmbedConfig | EvalConfig) -> "EmbeddingSet":
-    from shared.evaluation.extract import extract
-
-    return extract(
-        source.embedder,
-        samples,
-        batch_size=config.batch_size,
-        cache=zoo_home() / "embeddings" if config.cache else None,
-        progress=rows_progress,
-    )
-
-
-def _evaluator(name: str | None, domain: str | None) -> "Evaluator":
-    """The evaluator asked for, else the first one of the domain, else the default."""
-    registry = plugins().registries.evaluators
-    if name is None:
-        own = [e.name for e in registry if e.domain == domain]
-        name = own[0] if own else "default"
-    evaluator: Evaluator = registry.get(name)
-    return evaluator
-
-
-def evaluate_config(config: EvalConfig) -> "Evaluation":
-    """`evaluate` with the typed config of `zoo eval`."""
-    from shared.evaluation.embedding_set import EmbeddingSet
-
-    given = EvalConfig()
-    options = {k: v for k, v in asdict(config).items() if v != getattr(given, k)}
-    model, data, file = (options.pop(key, None) for key in ("model", "data", "embeddings"))
-    if (model is None) == (file is None):
-        raise ConfigError("zoo eval takes model=NAME or embeddings=FILE, one of the two.")
-    if file is not None:
-        if data:
-            raise ConfigError("embeddings=FILE brings its own labels: drop data=…")
-        return evaluate(EmbeddingSet.load(file), **options)
-    return evaluate(model, data or None, **options)

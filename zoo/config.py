@@ -86,6 +86,8 @@ def _set_value(verb: str, node: DictConfig, override: Override) -> None:
     known = dict(_flatten(cast(dict[str, Any], OmegaConf.to_container(node))))
     parent = key.rpartition(".")[0]
     is_open = parent == "data.adapters" or known.get(parent) == {}
+    # of protocols, which say themselves what they have
+    is_open |= key.startswith("settings.") and "settings" in known
     # of the data of the run behind a model
     is_open |= verb != "train" and key == "data.on_error" and known.get("data") is None
     if key not in known and not override.is_add() and not is_open:

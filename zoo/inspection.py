@@ -10,12 +10,14 @@ from shared.data.skipping import FILE as SKIPPED
 from shared.errors import (
     ConfigError,
     DependencyError,
+    EvaluationError,
     PluginError,
     UnknownNameError,
     WeightsError,
     ZooError,
     first_line,
 )
+from shared.evaluation.results.result import LINES, PARQUET, by_task, load_results, read_results
 from shared.run_folder import (
     BEST,
     CHECKPOINTS,
@@ -36,7 +38,9 @@ from shared.training.config import TrainConfig
 from shared.untrusted import read_json
 from shared.weights import FINGERPRINT, read_metadata, read_tensors
 from zoo.config import load_yaml, typed
+from zoo.options import EvalConfig
 
+PREDICTIONS = "predictions"
 WHOLE, DAMAGED, ABSENT, UNKNOWN, LEFT = "whole", "DAMAGED", "not there", "not checked", "left over"
 
 
@@ -61,8 +65,8 @@ class Inspection:
 
     Attributes:
         folder: Its path.
-        state: `training` (just now), `finished`, `resumable`, `not begun` (no checkpoint yet),
-            `weights only`, `model` or `lost` (nothing to go on from).
+        state: `training` or `evaluating` (just now), `finished`, `resumable`, `not begun` (no
+            checkpoint, no result yet), `weights only`, `model` or `lost` (nothing to go on from).
         detail: The same in words.
         findings: What was looked at.
         next: What to type next; empty where nothing helps.
@@ -91,6 +95,8 @@ def inspect_folder(folder: Path) -> Inspection:
     """
     if not folder.is_dir():
         raise ConfigError(f"There is no folder {folder}.")
+    if _is_evaluation(folder):
+        return _inspect_evaluation(folder)
     if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
         return _inspect_run(folder)
     if (folder / "config.json").exists() or (folder / "model.safetensors").exists():
@@ -116,7 +122,7 @@ def _inspect_run(folder: Path) -> Inspection:
     ]
     model = _model_findings(folder / "model", "model/") if (folder / "model").exists() else ()
     findings += model or [Finding("model", ABSENT, "the run has not ended")]
-    findings.append(_look(folder, "results.json", _json))
+    findings += _result_findings(folder)
     if (folder / SKIPPED).exists():
         findings.append(_look(folder, SKIPPED, _size))
     if training:
@@ -135,6 +141,43 @@ def _inspect_run(folder: Path) -> Inspection:
     ]
     state, words, command = _state_of_run(folder, {f.name: f.state for f in findings}, model)
     return Inspection(str(folder), state, words, tuple(findings), command)
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """Whether it is of `zoo eval`, whose config says what is judged and not what is trained."""
+    try:
+        content = load_yaml(folder / CONFIG)
+    except ConfigError:
+        return False
+    return "embeddings" in content and "objective" not in content
+
+
+def _inspect_evaluation(folder: Path) -> Inspection:
+    findings = (
+        _look(folder, CONFIG, _evaluation_config, required=True),
+        _look(folder, ENVIRONMENT, _json),
+        *_result_findings(folder),
+    )
+    if is_training(folder):
+        words, command = "a process is evaluating into it now", _command("zoo doctor", folder)
+        return Inspection(str(folder), "evaluating", words, findings, command)
+    states = {finding.name: finding.state for finding in findings}
+    if states[CONFIG] == DAMAGED:
+        words = f"{CONFIG} is damaged: put it right, then the evaluation can go on"
+        return Inspection(str(folder), "lost", words, findings, "")
+    if states[PARQUET] == WHOLE and DAMAGED not in states.values():
+        return Inspection(str(folder), "finished", "finished", findings, "")
+    begun = states[LINES] != ABSENT
+    state, words = ("resumable", "finished tasks are kept") if begun else ("not begun", "no result")
+    return Inspection(str(folder), state, words, findings, _command("zoo eval", folder, "resume="))
+
+
+def _result_findings(folder: Path) -> list[Finding]:
+    """What an evaluation has left: every result, and the predictions behind them."""
+    findings = [_look(folder, name, _results) for name in (LINES, PARQUET)]
+    if findings[0].state == WHOLE:
+        findings.append(_look(folder, PREDICTIONS, _predictions))
+    return findings
 
 
 def _state_of_run(
@@ -180,6 +223,29 @@ def _look(folder: Path, name: str, check: Callable[[Path], str], required: bool 
 def _config(path: Path) -> str:
     config = typed(TrainConfig, load_yaml(path))
     return f"{config.model.get('name')} on {config.data.get('name')}, seed {config.seed}"
+
+
+def _evaluation_config(path: Path) -> str:
+    config = typed(EvalConfig, load_yaml(path))
+    return f"{config.model or config.embeddings}, seed {config.seed}"
+
+
+def _results(path: Path) -> str:
+    results, notes = read_results(path)
+    if notes:
+        raise EvaluationError(f"{len(results)} results and a torn line, which a resume drops")
+    tasks = {(result.model, result.key) for result in results}
+    return f"{len(results)} results of {len(tasks)} tasks"
+
+
+def _predictions(path: Path) -> str:
+    from shared.evaluation.results.store import check_predictions
+
+    tasks = by_task(load_results(path.parent / LINES)).values()
+    judged = [results for results in tasks if any(r.missing is None for r in results)]
+    for results in judged:
+        check_predictions(path.parent, results)
+    return f"of {len(judged)} tasks"
 
 
 def _json(path: Path) -> str:

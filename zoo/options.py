@@ -1,8 +1,13 @@
 """What `zoo eval`, `embed`, `predict` and `import` can be told, typed: configs/<verb>.yaml and the
 Python API agree on it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from shared.errors import ConfigError
+from shared.settings import check_value
+from zoo.plugins import plugins
 
 
 @dataclass
@@ -80,6 +85,16 @@ class EvalConfig:
         embeddings: A file of embeddings and labels, instead of model and data.
         evaluator: Registered evaluator; None: the one of the model's domain.
         protocols: Names of protocols; None: those of the evaluator.
+        settings: By name of a protocol, what differs from its own settings.
+        folds: Judge every sample once, by what was learned without its fold; None: judge the test
+            split.
+        targets: Names of the regression targets that are predicted; None: all that the data have.
+        subgroups: Names of the data's subgroups that are told one by one; None: all.
+        templates: Prompts for zero-shot classification, with `{}` for the name of the class; None:
+            those of the evaluator.
+        class_names: What a class is called in a prompt, where it is not its own name.
+        simple_features: A file of embeddings of the same ids, to stand beside every score; None:
+            the simple features of the evaluator.
         seed: Of the bootstrap.
         n_resamples: Of the bootstrap.
         map: How embeddings are drawn in two dimensions, `tsne` or `umap`.
@@ -92,6 +107,13 @@ class EvalConfig:
     embeddings: str | None = None
     evaluator: str | None = None
     protocols: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    folds: int | None = None
+    targets: list[str] | None = None
+    subgroups: list[str] | None = None
+    templates: list[str] | None = None
+    class_names: dict[str, str] = field(default_factory=dict)
+    simple_features: str | None = None
     modalities: list[str] | None = None
     output: str = "projected"
     batch_size: int = 64
@@ -102,3 +124,59 @@ class EvalConfig:
     map: str = "tsne"
     run_folder: str | None = None
     cache: bool = True
+
+
+def check_evaluation(config: EvalConfig) -> None:
+    """Hold names of protocols, their settings and the bootstrap against what there is, before any
+    work.
+
+    Raises:
+        UnknownNameError: A protocol that is not there.
+        ConfigError: A setting that its protocol does not have, or of another type than its default,
+            or of a protocol that is not asked for; no protocol, or one twice; a number that is too
+            small.
+    """
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} has to be at least 0.")
+    if config.n_resamples < 0 or config.n_resamples == 1:
+        raise ConfigError(
+            f"n_resamples={config.n_resamples} has to be at least 2, or 0 for no intervals."
+        )
+    if config.protocols is not None:
+        _check_asked(config.protocols, config.settings)
+    registry = plugins().registries.protocols
+    for name in (*(config.protocols or ()), *config.settings):
+        registry.entry(name)
+    for name, given in config.settings.items():
+        from shared.evaluation.run import merge_settings
+
+        check_value(given, dict[str, Any], f"settings.{name}")
+        protocol = registry.get(name)
+        merge_settings(protocol, given)
+        for key, value in given.items():
+            where = f"settings.{name}.{key}"
+            check_value(value, _kind_of(protocol.settings[key]), where)
+            if value == []:
+                raise ConfigError(f"{where}=[]: one value at least is needed.")
+            if key == "seeds" and min(value) < 0:
+                raise ConfigError(f"{where}={value}: seeds are at least 0.")
+
+
+def _check_asked(protocols: list[str], settings: Mapping[str, Any]) -> None:
+    if not protocols:
+        raise ConfigError("protocols=[]: name one at least, or leave it out for the usual ones.")
+    for name in protocols:
+        if protocols.count(name) > 1:
+            raise ConfigError(f"protocols: {name} stands there {protocols.count(name)} times.")
+    for name in settings:
+        if name in plugins().registries.protocols and name not in protocols:
+            raise ConfigError(
+                f"settings.{name}: {name} is not among protocols=[{','.join(protocols)}]."
+            )
+
+
+def _kind_of(default: object) -> Any:
+    """The annotation that a default stands for; what is null may be anything."""
+    if isinstance(default, list | tuple):
+        return list[type(default[0])] if default else list  # type: ignore[misc]
+    return Any if default is None else type(default)

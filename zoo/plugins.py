@@ -12,7 +12,16 @@ from shared.errors import PluginError
 from shared.registry import Registries, is_reference
 
 GROUP = "zoo.domains"
-KINDS = ("datasets", "adapters", "preprocessors", "encoders", "objectives", "evaluators", "models")
+KINDS = (
+    "datasets",
+    "adapters",
+    "preprocessors",
+    "encoders",
+    "objectives",
+    "protocols",
+    "evaluators",
+    "models",
+)
 
 SHARED = Domain(
     name="shared",
@@ -43,6 +52,21 @@ SHARED = Domain(
         "multimae": "shared.objectives.multimae:MultiMAE",
         "sigmoid": "shared.objectives.sigmoid:Sigmoid",
         "supcon": "shared.objectives.supcon:SupCon",
+    },
+    protocols={
+        "classifier": "shared.evaluation.protocols.classifier:PROTOCOL",
+        "clustering": "shared.evaluation.protocols.clustering:PROTOCOL",
+        "embedding_health": "shared.evaluation.protocols.embedding_health:PROTOCOL",
+        "few_shot": "shared.evaluation.protocols.few_shot:PROTOCOL",
+        "knn": "shared.evaluation.protocols.knn:PROTOCOL",
+        "linear_probe": "shared.evaluation.protocols.linear_probe:PROTOCOL",
+        "modality_ablation": "shared.evaluation.protocols.modality_ablation:PROTOCOL",
+        "nearest_centroid": "shared.evaluation.protocols.nearest_centroid:PROTOCOL",
+        "nearest_neighbour": "shared.evaluation.protocols.knn:NEAREST_NEIGHBOUR",
+        "retrieval": "shared.evaluation.protocols.retrieval:PROTOCOL",
+        "ridge_probe": "shared.evaluation.protocols.ridge_probe:PROTOCOL",
+        "similarity_search": "shared.evaluation.protocols.similarity_search:PROTOCOL",
+        "zero_shot": "shared.evaluation.protocols.zero_shot:PROTOCOL",
     },
     evaluators={"default": "shared.evaluation.evaluator:DEFAULT"},
 )

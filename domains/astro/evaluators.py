@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from domains.astro.thumbnails import light_curve, spectrum
 from shared.errors import SchemaError
-from shared.evaluation.evaluator import Evaluator
+from shared.evaluation.evaluator import STANDARD, Evaluator
 from shared.schema import Array, Schema
 
 SPECTRUM_BINS = np.linspace(3850.0, 9000.0, 65)
@@ -61,7 +61,7 @@ def catalogue_columns(schema: Schema, raw: Array) -> NDArray[np.float64]:
 
 
 VARIABLE_STARS = Evaluator(
-    protocols=("linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval"),
+    protocols=(*STANDARD, "nearest_neighbour"),
     simple_features={
         "photometry": light_curve_summary,
         "spectra": binned_spectrum,

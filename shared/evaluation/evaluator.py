@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.evaluation.embeddings.simple_features import image_statistics, word_counts
 from shared.schema import Schema
 
 if TYPE_CHECKING:
@@ -27,15 +28,19 @@ class Evaluator:
     """What `zoo eval` does with the embeddings of a domain.
 
     Attributes:
-        protocols: Names of protocols in `shared.evaluation`.
+        protocols: Names of protocols, in the order of the table.
         simple_features: By modality, the features a careful person would try first; the same
             protocols run on them and stand beside every score.
         thumbnails: By modality, how one sample is drawn in the galleries.
+        templates: Prompts of zero-shot classification, with `{}` for the class.
+        class_names: By class of the data, what stands in a prompt for it; others as they are.
     """
 
     protocols: tuple[str, ...]
     simple_features: Mapping[str, SimpleFeatures]
     thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
+    templates: tuple[str, ...] = ()
+    class_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Drawing:
     """What pictures need beside the embeddings.
 
     Attributes:
-        projection: Method of the maps, one of `shared.evaluation.projection.PROJECTIONS`.
+        projection: Method of the maps, one of `shared.evaluation.pictures.projection.PROJECTIONS`.
         dataset: The samples behind the embeddings, in the same order; None: no galleries.
         thumbnails: As in `Evaluator`; a modality that has none is not drawn.
     """
@@ -53,5 +58,24 @@ class Drawing:
     thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
 
 
-DEFAULT = Evaluator(("linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval"), {})
-"""Every protocol, without simple features."""
+STANDARD = (
+    "classifier",
+    "zero_shot",
+    "linear_probe",
+    "ridge_probe",
+    "knn",
+    "nearest_centroid",
+    "few_shot",
+    "retrieval",
+    "similarity_search",
+    "clustering",
+    "embedding_health",
+)
+"""All but `modality_ablation`, which repeats the probe, and `nearest_neighbour`, which is k-NN with
+k = 1; those that have nothing to say of the data are left out."""
+
+BRIEF = ("classifier", "linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval")
+"""What a training ends with, as far as its evaluator has it."""
+
+DEFAULT = Evaluator(STANDARD, {"image": image_statistics, "text": word_counts})
+"""For data of no domain."""

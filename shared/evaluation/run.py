@@ -1,81 +1,67 @@
 """Run protocols on a set of embeddings and collect the results."""
 
-import platform
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import EvaluationError, UnknownNameError, suggest
-from shared.evaluation import (
-    classifier,
-    linear_probe,
-    nearest_centroid,
-    nearest_neighbour,
-    retrieval,
-)
-from shared.evaluation.classification import METRICS as CLASSIFICATION_METRICS
-from shared.evaluation.embedding_set import SPLIT, EmbeddingSet
+from shared.errors import ConfigError, EvaluationError, suggest
+from shared.evaluation.embeddings.embedding_set import LABEL, SPLIT, EmbeddingSet
+from shared.evaluation.embeddings.vectors import standardisation
 from shared.evaluation.evaluator import Drawing
-from shared.evaluation.leakage import describe_leakage
-from shared.evaluation.outliers import Outliers, find_outliers
-from shared.evaluation.output import ProtocolOutput, Rows, missing_output
-from shared.evaluation.results import Result
+from shared.evaluation.hygiene.checks import Hygiene, check_hygiene
+from shared.evaluation.hygiene.label_errors import LabelErrors, find_label_errors
+from shared.evaluation.hygiene.outliers import Outliers, find_outliers
+from shared.evaluation.metrics import METRICS
+from shared.evaluation.protocol import Output, Protocol, Settings, Task
+from shared.evaluation.protocols.classifier import with_classes
+from shared.evaluation.results.result import Result, now, package_versions
+from shared.evaluation.scoring import Score, Scores, score, score_subgroups
 
-PROTOCOLS = (linear_probe.NAME, nearest_centroid.NAME, nearest_neighbour.NAME, retrieval.NAME)
-ALL = "all"
-KNOWN = (classifier.NAME, *PROTOCOLS)
-"""The classifier's needs the model, the others embeddings alone."""
-
-_NEAREST = {
-    nearest_centroid.NAME: nearest_centroid.nearest_centroid,
-    nearest_neighbour.NAME: nearest_neighbour.nearest_neighbour,
-}
-_VERSIONS = {m.NAME: m.VERSION for m in (linear_probe, nearest_centroid, nearest_neighbour)}
+if TYPE_CHECKING:
+    from shared.evaluation.results.store import EvaluationStore
 
 Progress = Callable[[str, int, int], None]
 """(what runs now, how many are done, how many there are)."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One protocol on some modalities; for retrieval, query then candidate modality. `partial`:
-    there are more modalities."""
-
-    protocol: str
-    modalities: tuple[str, ...]
-    partial: bool = False
-
-    @property
-    def inputs(self) -> str:
-        if self.protocol == retrieval.NAME:
-            return "->".join(self.modalities)
-        if self.partial or len(self.modalities) == 1:
-            return "+".join(self.modalities)
-        return ALL
-
-
-@dataclass(frozen=True)
 class Run:
-    """A task with its outcome.
+    """A task with what came of it.
 
     Attributes:
-        task: What was run.
-        output: Scores, predictions or ranks.
-        ids: (n,) the test rows behind `output`, in its order.
+        protocol: What was run.
+        task: On what.
+        settings: Of the protocol, the user's over its own.
+        output: Outcome and baselines.
         simple: The same on simple features; None where there are none.
+        scores: On all test rows.
+        subgroups: On those of each subgroup.
         seconds: Without the simple features.
+        created: When, UTC, ISO 8601.
+        key: Hash of all that determines the numbers.
     """
 
+    protocol: Protocol
     task: Task
-    output: ProtocolOutput
-    ids: NDArray[np.str_]
-    simple: ProtocolOutput | None
+    settings: Settings
+    output: Output
+    simple: Output | None
+    scores: Scores
+    subgroups: tuple[Scores, ...]
     seconds: float
+    created: str
+    key: str
+
+    def ids(self, embeddings: EmbeddingSet) -> NDArray[np.str_]:
+        """(n,) of the rows behind the outcome, in its order."""
+        return embeddings.ids[self.output.rows]
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ class Evaluation:
 
     Attributes:
         embeddings: What was judged.
-        runs: One a protocol and input, with predictions or ranks by id.
+        runs: One a task.
         seed: Of the bootstrap.
         drawing: What the pictures need beside the embeddings.
     """
@@ -96,182 +82,153 @@ class Evaluation:
 
     @cached_property
     def results(self) -> list[Result]:
-        """One a protocol, input and metric."""
-        versions = _versions()
-        return [result for run in self.runs for result in self._results_of(run, versions)]
+        """One a task, metric and subgroup."""
+        return [
+            result for run in self.runs for result in results_of(run, self.embeddings, self.seed)
+        ]
 
     @cached_property
     def outliers(self) -> Outliers | None:
-        """Test rows far from the centre of their class; None without labels."""
+        """Test rows far from the centre of their class, or from any training row."""
         return find_outliers(self.embeddings)
 
     @cached_property
-    def warnings(self) -> list[str]:
-        """What makes the scores better than they are, in a sentence each."""
-        return describe_leakage(self.embeddings)
+    def hygiene(self) -> Hygiene:
+        """What is wrong with the data, and which samples may be copies."""
+        return check_hygiene(self.embeddings)
 
-    def _results_of(self, run: Run, versions: Mapping[str, str]) -> list[Result]:
-        output, embeddings = run.output, self.embeddings
-        simple = {} if run.simple is None else {s.metric: s.value for s in run.simple.scores}
-        return [
-            Result(
-                protocol=output.protocol,
-                protocol_version=output.version,
-                metric=score.metric,
-                inputs=run.task.inputs,
-                value=score.value,
-                missing=output.missing,
-                n=output.n,
-                n_per_class=output.n_per_class,
-                ci_low=score.low,
-                ci_high=score.high,
-                ci_level=output.ci_level,
-                ci_method=output.ci_method,
-                chance=score.chance,
-                trivial=score.trivial,
-                trivial_name=output.trivial_name,
-                simple_features=simple.get(score.metric),
-                seeds=(self.seed,),
-                split=SPLIT,
-                dataset=embeddings.dataset,
-                synthetic=embeddings.synthetic,
-                data_fingerprint=embeddings.fingerprint,
-                model=embeddings.model,
-                versions=versions,
-                seconds=run.seconds,
-                settings=output.settings,
-            )
-            for score in output.scores
-        ]
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the scores other than they seem, in a sentence each."""
+        return self.hygiene.warnings
+
+    @cached_property
+    def label_errors(self) -> LabelErrors | str:
+        """Labels that may be wrong, or why none were looked for."""
+        return find_label_errors(self.embeddings)
 
 
 def evaluate_arrays(
     embeddings: EmbeddingSet,
+    protocols: Sequence[Protocol],
     *,
-    protocols: Sequence[str] = PROTOCOLS,
+    settings: Mapping[str, Settings] | None = None,
     simple_features: EmbeddingSet | None = None,
-    classified: classifier.ClassifierOutput | None = None,
     seed: int = 0,
     n_resamples: int = 1000,
+    store: "EvaluationStore | None" = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge embeddings on the test split, with intervals and baselines.
 
-    Linear probe, nearest centroid and nearest neighbour: each modality alone and, with several,
-    `all` together on the rows that have all of them (probe: concatenated; the others: mean of the
-    normalised embeddings).
-    Retrieval: each ordered pair of modalities, on the rows that have both, row to row. Classifier:
-    each modality, each pair and all, on the rows that have them; a class of the data that it does
-    not know counts as missed. What the data do not allow becomes a result with a reason, not an
-    exception.
+    What the data do not allow becomes a result with a reason, not an exception.
 
     Args:
-        embeddings: Vectors, labels, splits and groups.
-        protocols: Names out of `KNOWN`.
+        embeddings: Vectors, targets, splits and groups.
+        protocols: What to run, in this order.
+        settings: By name of a protocol, what differs from its own settings.
         simple_features: The same ids in the same order with features that need no training,
             standardised here by their train rows; the same protocol on them stands beside every
             score. Retrieval needs them equally wide in both modalities.
-        classified: What the model's own classifier says of the same samples in the same order.
         seed: Of the bootstrap.
         n_resamples: Of the bootstrap.
+        store: Where finished tasks are kept, and read from; None: nowhere.
         progress: Called before each task and at the end.
 
     Raises:
-        UnknownNameError: A protocol that is not there.
+        ConfigError: A setting that a protocol does not have.
         EvaluationError: The simple features are of other samples.
     """
-    for name in protocols:
-        if name not in KNOWN:
-            raise UnknownNameError(f"There is no protocol {name!r}. {suggest(name, KNOWN)}")
-    embeddings = classifier.with_classes(embeddings, classified)
+    chosen = {p.name: merge_settings(p, (settings or {}).get(p.name, {})) for p in protocols}
+    embeddings = with_classes(embeddings, embeddings.classified)
     simple = None if simple_features is None else _align(simple_features, embeddings)
-    tasks = [task for name in protocols for task in _tasks(name, embeddings.modalities)]
+    tasks = [(p, task) for p in protocols for task in p.tasks(embeddings, chosen[p.name])]
     report = progress or (lambda *_: None)
     runs = []
-    for done, task in enumerate(tasks):
-        report(f"{task.protocol} on {task.inputs}", done, len(tasks))
-        start = time.perf_counter()
-        if task.protocol == classifier.NAME:
-            rows = _test_rows(task, embeddings)
-            output = classifier.judge(
-                classified, embeddings, task.modalities, rows, seed=seed, n_resamples=n_resamples
+    for done, (protocol, task) in enumerate(tasks):
+        report(f"{protocol.name} on {task.inputs} {task.variant}".strip(), done, len(tasks))
+        key = key_of(protocol, task, chosen[protocol.name], embeddings, simple, seed, n_resamples)
+        run = None if store is None else store.load(key, protocol, task, embeddings)
+        if run is None:
+            run = _run(
+                protocol, task, chosen[protocol.name], embeddings, simple, key, seed, n_resamples
             )
-        else:
-            output = _run(task, embeddings, seed, n_resamples)
-        seconds = time.perf_counter() - start
-        ids = embeddings.ids[_test_rows(task, embeddings)]
-        runs.append(Run(task, output, ids, _run_simple(task, simple, embeddings), seconds))
+            if store is not None:
+                store.save(run, embeddings, results_of(run, embeddings, seed))
+        runs.append(run)
     report("done", len(tasks), len(tasks))
     return Evaluation(embeddings, tuple(runs), seed)
 
 
-def _tasks(protocol: str, modalities: tuple[str, ...]) -> list[Task]:
-    if protocol == retrieval.NAME:
-        pairs = [Task(protocol, (a, b)) for a in modalities for b in modalities if a != b]
-        return pairs or [Task(protocol, modalities)]
-    if protocol == classifier.NAME:
-        found = classifier.subsets(modalities)
-        return [Task(protocol, s, partial=len(s) < len(modalities)) for s in found]
-    tasks = [Task(protocol, (modality,)) for modality in modalities]
-    return tasks if len(modalities) == 1 else [*tasks, Task(protocol, modalities)]
+def merge_settings(protocol: Protocol, given: Settings) -> Settings:
+    """The settings of a protocol with those that the user gives.
+
+    Raises:
+        ConfigError: One that it does not have.
+    """
+    for name in given:
+        if name not in protocol.settings:
+            raise ConfigError(
+                f"settings.{protocol.name}.{name}: {protocol.name} has no such setting. "
+                f"{suggest(name, protocol.settings)}"
+            )
+    return {**protocol.settings, **given}
 
 
-def _test_rows(task: Task, embeddings: EmbeddingSet) -> NDArray[np.int64]:
-    labelled = task.protocol != retrieval.NAME
-    return embeddings.rows(SPLIT, *task.modalities, labelled=labelled)
+def key_of(
+    protocol: Protocol,
+    task: Task,
+    settings: Settings,
+    embeddings: EmbeddingSet,
+    simple: EmbeddingSet | None,
+    seed: int,
+    n_resamples: int,
+) -> str:
+    """16 hex digits that are equal only for equal numbers: of protocol, settings, task, vectors and
+    what is predicted, splits, simple features, and the bootstrap."""
+    digest = hashlib.sha256()
+    named = {
+        "protocol": [protocol.name, protocol.version],
+        "settings": dict(settings),
+        "task": [list(task.modalities), task.target, task.variant],
+        "data": [embeddings.fingerprint, embeddings.split_fingerprint, embeddings.classes],
+        "bootstrap": [seed, n_resamples],
+    }
+    digest.update(json.dumps(named, sort_keys=True, default=str).encode())
+    for each in (embeddings, simple):
+        # simple features may lack a modality; the task is then not run on them
+        there = each is not None and set(task.modalities) <= set(each.vectors)
+        hashed = each.array_hash(task.modalities, task.target) if each and there else b"none"
+        digest.update(hashed)
+    return digest.hexdigest()[:16]
 
 
-def _run(task: Task, embeddings: EmbeddingSet, seed: int, n_resamples: int) -> ProtocolOutput:
-    if task.protocol == retrieval.NAME:
-        return _retrieve(task, embeddings, seed, n_resamples)
-    probe = task.protocol == linear_probe.NAME
-    module_version = _VERSIONS[task.protocol]
-    n, reason = len(_test_rows(task, embeddings)), None
-    widths = {m: embeddings.vectors[m].shape[1] for m in task.modalities}
-    if (embeddings.labels < 0).all():
-        reason = "no labels"
-    elif not probe and len(set(widths.values())) > 1:
-        reason = f"embeddings differ in width ({', '.join(f'{m} {w}' for m, w in widths.items())})"
-    if reason is not None:
-        return missing_output(task.protocol, module_version, CLASSIFICATION_METRICS, n, reason)
-    train, val, test = (
-        _rows(split, task.modalities, embeddings, concatenate=probe)
-        for split in ("train", "val", SPLIT)
-    )
-    if probe:
-        return linear_probe.linear_probe(
-            train, val, test, classes=embeddings.classes, seed=seed, n_resamples=n_resamples
-        )
-    judge = _NEAREST[task.protocol]
-    return judge(train, test, classes=embeddings.classes, seed=seed, n_resamples=n_resamples)
-
-
-def _rows(
-    split: str, modalities: tuple[str, ...], embeddings: EmbeddingSet, *, concatenate: bool
-) -> Rows:
-    """Labelled rows with all the modalities, concatenated or as mean of unit vectors."""
-    rows = embeddings.rows(split, *modalities, labelled=True)
-    parts = [embeddings.vectors[modality][rows] for modality in modalities]
-    if concatenate:
-        vectors = np.concatenate(parts, axis=1).astype(np.float64)
-    else:
-        vectors = nearest_centroid.unit_mean(parts)
-    return Rows(vectors, embeddings.labels[rows], embeddings.groups[rows])
-
-
-def _retrieve(task: Task, embeddings: EmbeddingSet, seed: int, n_resamples: int) -> ProtocolOutput:
-    rows = _test_rows(task, embeddings)
-    if len(task.modalities) == 1:
-        return missing_output(
-            retrieval.NAME, retrieval.VERSION, retrieval.METRICS, len(rows), "needs two modalities"
-        )
-    query, candidate = task.modalities
-    return retrieval.retrieval(
-        embeddings.vectors[query][rows],
-        embeddings.vectors[candidate][rows],
-        groups=embeddings.groups[rows],
-        seed=seed,
-        n_resamples=n_resamples,
+def _run(
+    protocol: Protocol,
+    task: Task,
+    settings: Settings,
+    embeddings: EmbeddingSet,
+    simple: EmbeddingSet | None,
+    key: str,
+    seed: int,
+    n_resamples: int,
+) -> Run:
+    start = time.perf_counter()
+    output = protocol.run(task, embeddings, settings)
+    seconds = time.perf_counter() - start
+    on_simple = _run_simple(protocol, task, settings, simple, embeddings)
+    judged = (output, task.target, embeddings, on_simple, seed, n_resamples)
+    return Run(
+        protocol=protocol,
+        task=task,
+        settings=settings,
+        output=output,
+        simple=on_simple,
+        scores=score(*judged),
+        subgroups=tuple(score_subgroups(*judged)),
+        seconds=seconds,
+        created=now(),
+        key=key,
     )
 
 
@@ -282,36 +239,96 @@ def _align(simple: EmbeddingSet, embeddings: EmbeddingSet) -> EmbeddingSet | Non
             f"The simple features of {simple.dataset} and the embeddings of {embeddings.dataset} "
             "are not of the same samples in the same order."
         )
+    both = simple.known(LABEL) & embeddings.known(LABEL)
+    if simple.classes == embeddings.classes and (simple.labels != embeddings.labels)[both].any():
+        raise EvaluationError(
+            f"The simple features of {simple.dataset} and the embeddings of {embeddings.dataset} "
+            "have other labels for the same ids: are their rows in the same order? Give both files "
+            "a column id."
+        )
     vectors = {}
     for modality, values in simple.vectors.items():
         train = (embeddings.splits == "train") & simple.present[modality]
         if train.any():
-            mean, scale = linear_probe.standardisation(values[train])
+            mean, scale = standardisation(values[train])
             vectors[modality] = ((values - mean) / scale).astype(np.float32)
     present = {modality: simple.present[modality] for modality in vectors}
-    return replace(embeddings, vectors=vectors, present=present) if vectors else None
+    if not vectors:
+        return None
+    return replace(embeddings, vectors=vectors, present=present, prompts=None, classified=None)
 
 
 def _run_simple(
-    task: Task, simple: EmbeddingSet | None, embeddings: EmbeddingSet
-) -> ProtocolOutput | None:
+    protocol: Protocol,
+    task: Task,
+    settings: Settings,
+    simple: EmbeddingSet | None,
+    embeddings: EmbeddingSet,
+) -> Output | None:
     """The task on simple features, where every row judged has them."""
-    if task.protocol == classifier.NAME:
-        return None
-    if simple is None or not set(task.modalities) <= set(simple.vectors):
+    if not protocol.baselines or simple is None or not set(task.modalities) <= set(simple.vectors):
         return None
     present = {m: simple.present[m] & embeddings.present[m] for m in task.modalities}
     if any((embeddings.present[m] & ~present[m]).any() for m in task.modalities):
         return None
     vectors = {m: simple.vectors[m] for m in task.modalities}
-    return _run(task, replace(simple, vectors=vectors, present=present), seed=0, n_resamples=0)
+    return protocol.run(task, replace(simple, vectors=vectors, present=present), settings)
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("domain-zoo", "numpy", "scikit-learn"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # a checkout that is not installed
-            continue
-    return versions
+def results_of(run: Run, embeddings: EmbeddingSet, seed: int) -> list[Result]:
+    """One a metric, of all test rows and then of each subgroup."""
+    versions = package_versions()
+    return [
+        _result(run, scores, each, embeddings, seed, versions)
+        for scores in (run.scores, *run.subgroups)
+        for each in scores.scores
+    ]
+
+
+def _result(
+    run: Run,
+    scores: Scores,
+    each: Score,
+    embeddings: EmbeddingSet,
+    seed: int,
+    versions: Mapping[str, str],
+) -> Result:
+    protocol, task, output = run.protocol, run.task, run.output
+    return Result(
+        key=run.key,
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        inputs=task.inputs,
+        target=task.target,
+        variant=task.variant,
+        subgroup=scores.subgroup,
+        metric=each.metric,
+        better=METRICS[each.metric].better,
+        value=each.value,
+        missing=each.missing,
+        n=scores.n,
+        n_groups=scores.n_groups,
+        n_per_class=scores.n_per_class,
+        ci_low=each.low,
+        ci_high=each.high,
+        ci_level=scores.ci_level,
+        ci_method=scores.ci_method,
+        ci_missing=each.ci_missing,
+        chance=each.chance,
+        trivial=each.trivial,
+        trivial_name=output.trivial_name,
+        simple_features=each.simple,
+        seeds=output.seeds or (seed,),
+        seed_values={str(seed): value for seed, value in each.seed_values.items()},
+        split=f"{run.settings['folds']} folds" if "folds" in run.settings else SPLIT,
+        dataset=embeddings.dataset,
+        synthetic=embeddings.synthetic,
+        data_fingerprint=embeddings.fingerprint,
+        split_fingerprint=embeddings.split_fingerprint,
+        model=embeddings.model,
+        model_revision=embeddings.revision,
+        versions=versions,
+        seconds=run.seconds,
+        created=run.created,
+        settings={**run.settings, **output.settings},
+    )

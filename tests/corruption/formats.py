@@ -25,8 +25,8 @@ from domains.astro.datasets.snid import SnidSupernovaSpectra
 from domains.astro.schemas import META_COLUMNS, PHOTO_COLUMNS
 from shared.data.dataset import Dataset
 from shared.data.generic import ImageFolder, TextTable
-from shared.evaluation.embedding_files import load_embeddings, save_embeddings
-from shared.evaluation.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.embedding_files import load_embeddings, save_embeddings
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 
 Content = dict[str, np.ndarray]
 """All that was read, by modality or column."""

@@ -20,7 +20,7 @@ from domains.astro.datasets.folder import StarFolder
 from shared.data.dataset import Dataset
 from shared.data.generic import TextTable, read_image
 from shared.errors import DataError, EvaluationError
-from shared.evaluation.embedding_files import load_embeddings
+from shared.evaluation.embeddings.embedding_files import load_embeddings
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """The command line: help, start-up, dry runs, sweeps, and the message for each mistake."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from shared.evaluation.results.result import load_results
 from zoo.cli.main import VERBS, main
 from zoo.config import compose_config, sweep_jobs, typed
 
@@ -209,11 +209,11 @@ def test_results_schema_is_documented_by_its_own_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", embeddings=vectors, labels=labels)
     folder = tmp_path / "out"
     assert main(["eval", f"embeddings={tmp_path / 'mine.npz'}", f"run_folder={folder}"]) == 0
-    results = json.loads((folder / "results.json").read_text())["results"]
-    probe = next(r for r in results if r["metric"] == "accuracy")
-    assert probe["ci_low"] <= probe["value"] <= probe["ci_high"]
-    assert probe["value"] > 0.8 > probe["chance"]
+    results = load_results(folder)
+    probe = next(r for r in results if r.metric == "accuracy")
+    assert probe.ci_low <= probe.value <= probe.ci_high
+    assert probe.value > 0.8 > probe.chance
     assert (folder / "pictures" / "confusion_linear_probe.png").is_file()
-    retrieval = next(r for r in results if r["protocol"] == "retrieval")
-    assert retrieval["value"] is None
-    assert "two modalities" in retrieval["missing"]
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml", "environment.json", "results.parquet", "predictions", "report.html",
+    }  # fmt: skip

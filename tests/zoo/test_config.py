@@ -8,10 +8,10 @@ from shared.data.build import build_dataset
 from shared.data.skipping import SkippingDataset
 from shared.errors import ConfigError, DataError, ZooError
 from shared.training.config import TrainConfig
-from zoo.api import _resolve_data
 from zoo.config import compose_config, sweep_jobs, typed
 from zoo.options import EvalConfig
 from zoo.plugins import plugins
+from zoo.sources import resolve_data
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_the_policy_of_errors_on_the_data_of_the_run(verb: str) -> None:
     data = compose_config(verb, ["model=runs/x", "data.on_error=skip"])["data"]
     assert data == {"on_error": "skip"}
     known = {"name": "simulated_variable_stars", "n_stars": 7, "split_seed": 2}
-    dataset = _resolve_data(data, known, "runs/x")
+    dataset = resolve_data(data, known, "runs/x")
     assert isinstance(dataset, SkippingDataset)
     assert (len(dataset), dataset.split_seed) == (7, 2)
     with pytest.raises(ConfigError, match="runs/x comes without data"):
-        _resolve_data(data, None, "runs/x")
+        resolve_data(data, None, "runs/x")
 
 
 def test_the_quotes_that_the_message_gives_work() -> None:

@@ -47,7 +47,7 @@ def test_a_finished_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["model/model.safetensors"]["detail"].startswith("fingerprint fits;")
     assert found["model/"]["detail"] == "loads; photometry, spectra, metadata"
     assert found["metrics.csv"]["detail"].endswith("last step 6")
-    assert found["results.json"]["state"] == "not there"
+    assert found["results.jsonl"]["state"] == "not there"
 
 
 def test_a_run_that_stopped(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

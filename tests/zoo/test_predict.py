@@ -1,4 +1,4 @@
-"""`zoo predict`, `zoo.predict`, `Model.predict` and the protocol that judges a classifier."""
+"""`zoo predict`, `zoo.predict`, `Model.predict`, and the classifier in `zoo.evaluate`."""
 
 from pathlib import Path
 
@@ -8,9 +8,6 @@ import pyarrow.parquet
 import pytest
 
 import zoo
-from shared.evaluation.classifier import ClassifierOutput, judge, subsets, with_classes
-from shared.evaluation.embedding_set import EmbeddingSet
-from shared.evaluation.run import evaluate_arrays
 from zoo.cli.main import main
 
 STARS = {"name": "simulated_variable_stars", "n_stars": 90}
@@ -182,68 +179,3 @@ def test_embeddings_alone_are_not_classified(run: Path) -> None:
     assert {r.missing for r in judged.results} == {
         "needs a model with a classifier, not embeddings alone"
     }
-
-
-def made(labels: list[int], classes: tuple[str, ...]) -> EmbeddingSet:
-    n = len(labels)
-    return EmbeddingSet(
-        ids=np.arange(n).astype(np.str_),
-        vectors={"x": np.ones((n, 2), np.float32)},
-        present={"x": np.ones(n, bool)},
-        labels=np.array(labels),
-        classes=classes,
-        splits=np.where(np.arange(n) < n // 2, "train", "test"),
-        groups=np.arange(n).astype(np.str_),
-        dataset="made",
-        model="by hand",
-        synthetic=True,
-        fingerprint="0",
-    )
-
-
-def outcome(classes: tuple[str, ...] | None, predicted: list[int]) -> ClassifierOutput:
-    probabilities = np.eye(max(predicted) + 1, dtype=np.float32)[predicted]
-    return ClassifierOutput(classes, {("x",): probabilities})
-
-
-def test_classes_are_matched_by_name() -> None:
-    embeddings = made([0, 1, 0, 1, 0, 1], ("a", "b"))
-    # the classifier has them in another order, and one more that it predicts once
-    output = outcome(("c", "b", "a"), [2, 1, 2, 1, 0, 1])
-    evaluation = evaluate_arrays(
-        embeddings, protocols=["classifier"], classified=output, n_resamples=50
-    )
-    values = {r.metric: r.value for r in evaluation.results}
-    assert values["accuracy"] == pytest.approx(2 / 3)
-    assert evaluation.embeddings.classes == ("a", "b", "c")
-    assert evaluation.results[0].inputs == "x"
-
-
-def test_why_a_classifier_is_not_judged() -> None:
-    embeddings = made([0, 1, 0, 1, 0, 1], ("a", "b"))
-    rows = embeddings.rows("test", "x", labelled=True)
-    for output, reason in (
-        (outcome(None, [0] * 6), "names of the classifier's classes are not known"),
-        (outcome(("c", "d"), [0, 1] * 3), "the classifier knows c, d; the data have a, b"),
-        (None, "needs a model with a classifier"),
-    ):
-        known = with_classes(embeddings, output)
-        found = judge(output, known, ("x",), rows, seed=0, n_resamples=10)
-        assert found.missing is not None
-        assert reason in found.missing
-
-
-def test_a_class_that_the_model_does_not_know_is_missed() -> None:
-    embeddings = made([0, 1, 2, 0, 1, 2], ("a", "b", "new"))
-    output = outcome(("a", "b"), [0, 1, 0, 0, 1, 0])
-    rows = embeddings.rows("test", "x", labelled=True)
-    found = judge(output, embeddings, ("x",), rows, seed=0, n_resamples=10)
-    assert found.scores[0].value == pytest.approx(2 / 3)
-    assert found.settings["classes_unknown_to_the_model"] == ["new"]
-
-
-def test_subsets() -> None:
-    assert subsets("a") == [("a",)]
-    assert subsets("ab") == [("a",), ("b",), ("a", "b")]
-    assert len(subsets("abc")) == 7
-    assert len(subsets("abcd")) == 4 + 6 + 1

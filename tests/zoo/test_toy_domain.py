@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from shared.evaluation.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 from shared.objectives.base import Encoded
 from zoo import Objective, Request, Tensors, ZooError
 
@@ -72,7 +72,7 @@ def trained(zoo: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 
 
 def scores(path: Path) -> dict[tuple[str, str, str], dict[str, float]]:
-    results = json.loads(path.read_text())["results"]
+    results = map(json.loads, path.read_text().splitlines())
     return {(r["protocol"], r["inputs"], r["metric"]): r for r in results}
 
 
@@ -123,7 +123,7 @@ def test_train(trained: tuple[Path, str]) -> None:
     card = (folder / "model" / "README.md").read_text()
     assert "| bearing | (channel) | angle [deg] |" in card
     assert "synthetic" in card
-    assert_above_chance(folder / "results.json")
+    assert_above_chance(folder / "results.jsonl")
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_eval(trained: tuple[Path, str], zoo: Run, tmp_path: Path) -> None:
     folder, _ = trained
     printed = zoo("eval", f"model={folder}", f"run_folder={tmp_path / 'eval'}").stdout
     assert "noisy_circle (synthetic data)" in printed
-    again, first = scores(tmp_path / "eval" / "results.json"), scores(folder / "results.json")
+    again, first = scores(tmp_path / "eval" / "results.jsonl"), scores(folder / "results.jsonl")
     assert {k: r["value"] for k, r in again.items()} == {k: r["value"] for k, r in first.items()}
     assert again["linear_probe", "position", "accuracy"]["simple_features"] is not None
 

@@ -21,7 +21,7 @@ import torch
 import zoo
 from shared.checkpoint_file import read_checkpoint, write_checkpoint
 from shared.errors import ConfigError, EvaluationError, UnknownNameError, WeightsError, ZooError
-from shared.evaluation.embedding_files import load_embeddings
+from shared.evaluation.embeddings.embedding_files import load_embeddings
 from shared.files import inside
 from shared.model import Model
 from shared.run_folder import read_metrics
@@ -495,7 +495,7 @@ def test_markup_and_escapes_are_shown_and_not_obeyed(capsys: pytest.CaptureFixtu
     assert "[/blue]x" in shown
     assert "[bold]out" in shown
     assert "\x1b[31m" not in shown
-    assert Path("[bold]out/results.json").is_file()
+    assert Path("[bold]out/results.jsonl").is_file()
     (folder := Path("odd")).mkdir()
     (folder / "\x1b[31m.npz").write_bytes(b"")
     assert "\x1b" not in refused(["eval", "embeddings=odd/\x1b[31m.npz"], capsys)

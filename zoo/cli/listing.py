@@ -43,6 +43,9 @@ def run(argv: Sequence[str]) -> int:
         raise UnknownNameError(
             f"There is no domain {options.domain!r}. {suggest(options.domain, domains)}"
         )
+    if kind == "protocol":
+        _print_protocols(options.domain)
+        return 0
     table = Table()
     for column in ("kind", "name", "domain", "state"):
         table.add_column(column)
@@ -56,3 +59,25 @@ def run(argv: Sequence[str]) -> int:
             table.add_row("domain", plugin.name, plugin.distribution, plugin.problem)
     console().print(table)
     return 0
+
+
+def _print_protocols(domain: str | None) -> None:
+    """What each asks, and what can be set of it; their modules are imported for that."""
+    from rich.table import Table
+
+    from shared.errors import PluginError
+    from zoo.catalog import list_names
+    from zoo.plugins import plugins
+    from zoo.progress import console
+
+    table = Table()
+    for column in ("protocol", "what it is", "settings.<protocol>.…"):
+        table.add_column(column, overflow="fold")
+    for listed in list_names("protocol", domain):
+        try:
+            protocol = plugins().registries.protocols.get(listed.name)
+        except PluginError as error:
+            table.add_row(listed.name, str(error), "")
+            continue
+        table.add_row(listed.name, protocol.title, ", ".join(protocol.settings))
+    console().print(table)

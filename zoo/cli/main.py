@@ -8,6 +8,8 @@ from collections.abc import Sequence
 VERBS = {
     "train": ("train a model on built-in data or your own", "zoo.cli.train"),
     "eval": ("judge a model or a file of embeddings on labelled data", "zoo.cli.evaluate"),
+    "compare": ("say whether a model is better than another on the same test rows",
+                "zoo.cli.compare"),
     "embed": ("write embeddings of a dataset to Parquet or npz", "zoo.cli.embed"),
     "import": ("make a model of weights in the format of their authors", "zoo.cli.import_model"),
     "predict": ("write predicted classes of a dataset to CSV or Parquet", "zoo.cli.predict"),
@@ -22,6 +24,7 @@ VERBS = {
 EXAMPLES = """examples:
   zoo train domain=astro                          train on built-in (synthetic) stars
   zoo eval model=runs/RUN                         judge it on held-out data
+  zoo compare runs/eval-A runs/eval-B             is B better than A?
   zoo embed model=runs/RUN out=stars.parquet      embeddings with ids
   zoo predict model=runs/RUN                      classes, by a model with a classifier
   zoo list models                                 what `zoo.load` knows

@@ -1,14 +1,12 @@
-"""What the verbs with overrides share: parser, dry run, sweeps."""
+"""What the verbs with overrides share: parser, dry run, resume, the process of a job."""
 
 import argparse
-import shlex
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from zoo.progress import console
+from shared.errors import ConfigError
 
 SECONDS = 5
 """How long a job has to end after Ctrl-C at the terminal."""
@@ -41,51 +39,18 @@ def print_config(data: object) -> None:
     print(OmegaConf.to_yaml(OmegaConf.create(data)), end="")  # type: ignore[call-overload]
 
 
-def run_sweep(
-    verb: str,
-    overrides: Sequence[str],
-    check: Callable[[Sequence[str]], object],
-    dry_run: bool,
-) -> int:
-    """Check every job, then run each in a process of its own.
+def resumed_folder(overrides: Sequence[str]) -> Path | None:
+    """The folder of `resume=FOLDER`; None without.
 
-    Args:
-        verb: `train` or `eval`.
-        overrides: With `KEY=A,B`.
-        check: Raises on a wrong job, before any runs.
-        dry_run: Only print the commands.
-
-    Returns:
-        0 when all succeeded, else 1.
+    Raises:
+        ConfigError: It does not stand alone.
     """
-    from rich.table import Table
-
-    from shared.errors import ConfigError
-    from zoo.config import sweep_jobs
-
-    for key in ("run_folder", "resume"):
-        if any(o.startswith(f"{key}=") for o in overrides):
-            raise ConfigError(f"{key}=… does not go with -m: every run gets a folder of its own.")
-    jobs = sweep_jobs(overrides)
-    for job in jobs:
-        check(job)
-    if dry_run:
-        for job in jobs:
-            print(" ".join(("zoo", verb, *map(shlex.quote, job))))
-        return 0
-    folder = f"runs/sweep-{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
-    table = Table(title=f"{len(jobs)} runs")
-    for column in ("settings", "folder", "exit code"):
-        table.add_column(column)
-    codes = []
-    for number, job in enumerate(jobs):
-        target = f"{folder}/{number}"
-        console().rule(f"{number + 1}/{len(jobs)}: {' '.join(job)}")
-        command = [sys.executable, "-P", "-m", "zoo.cli.main", verb, *job, f"run_folder={target}"]
-        codes.append(run_job(command))
-        table.add_row(" ".join(job), target, str(codes[-1]))
-    console().print(table)
-    return 1 if any(codes) else 0
+    named = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
+    if not named:
+        return None
+    if len(overrides) > 1:
+        raise ConfigError("resume=RUN goes alone: what was interrupted keeps its settings.")
+    return Path(named[0]).expanduser()
 
 
 def run_job(command: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Results as a table on the screen, JSON and pictures in the run folder."""
+"""Results as tables on the screen; files, pictures and one page in the run folder."""
 
 import os
 import shutil
@@ -14,31 +14,67 @@ if TYPE_CHECKING:
     from shared.evaluation.run import Evaluation
 
 
-def report(evaluation: "Evaluation", folder: Path) -> None:
-    """Print the table; write `results.json`, `outliers.csv` and `pictures/`."""
-    from shared.evaluation.outliers import save_outliers
+def report(evaluation: "Evaluation", folder: Path, command: str) -> None:
+    """Print the tables; write `results.jsonl`, `results.parquet`, lists of samples to look at,
+    `pictures/` and `report.html`, which tells the command that makes them again."""
     from shared.evaluation.pictures import save_pictures
-    from shared.evaluation.results import results_table, save_results
+    from shared.evaluation.results.report_page import PAGE, save_page
+    from shared.evaluation.results.result import LINES, save_results
+    from shared.evaluation.results.table import results_table, subgroup_table
 
-    save_results(folder / "results.json", evaluation.results)
-    outliers = evaluation.outliers
-    if outliers is not None:
-        save_outliers(folder / "outliers.csv", outliers, evaluation.embeddings)
+    save_results(folder, evaluation.results)
     console().print(results_table(evaluation.results))
     console().print("simple: the same protocol on simple features", style="dim")
+    if (by_subgroup := subgroup_table(evaluation.results)) is not None:
+        console().print()
+        console().print(by_subgroup)
+    console().print()
     for warning in evaluation.warnings:
         console().print(f"warning: {warning}", style="yellow", highlight=False)
-    console().print(f"all metrics  {folder / 'results.json'}", highlight=False)
-    if outliers is not None:
-        console().print(
-            f"outliers     {folder / 'outliers.csv'} "
-            f"({outliers.candidate.sum()} labels to look at again)",
-            highlight=False,
-        )
+    for finding in evaluation.hygiene.findings:
+        if finding.level == "note":
+            note = f"note: {finding.check}: {finding.text}"
+            console().print(note, style="dim", highlight=False)
+    console().print(f"all metrics  {folder / LINES}", highlight=False)
+    for line in _save_lists(evaluation, folder):
+        console().print(line, highlight=False)
     with console().status("drawing"):
         pictures = save_pictures(folder / "pictures", evaluation)
-    for picture in pictures:
-        console().print(f"picture      {picture}", highlight=False)
+        save_page(folder / PAGE, evaluation, pictures, command)
+    console().print(f"pictures     {len(pictures)} in {folder / 'pictures'}", highlight=False)
+    page = f"report       {folder / PAGE} (more metrics, shots, subgroups)"
+    console().print(page, highlight=False)
+
+
+def _save_lists(evaluation: "Evaluation", folder: Path) -> list[str]:
+    """Write the CSV files of samples to look at, and a line for each."""
+    from shared.evaluation.hygiene.duplicates import save_duplicates
+    from shared.evaluation.hygiene.label_errors import save_label_errors
+    from shared.evaluation.hygiene.outliers import save_outliers
+
+    embeddings, lines = evaluation.embeddings, []
+    if (outliers := evaluation.outliers) is not None:
+        path = folder / "outliers.csv"
+        save_outliers(path, outliers, embeddings)
+        lines.append(
+            f"outliers     {path} ({_labels(int(outliers.candidate.sum()))} to look at again)"
+        )
+    errors = evaluation.label_errors
+    if not isinstance(errors, str):
+        path = folder / "label_errors.csv"
+        save_label_errors(path, errors, embeddings)
+        lines.append(
+            f"labels       {path} ({_labels(len(errors.rows))} contradicted by other samples)"
+        )
+    if duplicates := evaluation.hygiene.duplicates:
+        path = folder / "duplicates.csv"
+        save_duplicates(path, duplicates, embeddings)
+        lines.append(f"duplicates   {path} ({len(duplicates)} pairs across splits)")
+    return lines
+
+
+def _labels(count: int) -> str:
+    return f"{count} label{'' if count == 1 else 's'}"
 
 
 def report_skipped(skipped: "Sequence[Skipped]", path: Path) -> None:
@@ -47,7 +83,7 @@ def report_skipped(skipped: "Sequence[Skipped]", path: Path) -> None:
 
     save_skipped(path, skipped)
     for line in describe_skipped(skipped):
-        console().print(line, highlight=False, markup=False)
+        console().print(line, highlight=False)
 
 
 def next_lines(lines: list[str]) -> None:
@@ -57,4 +93,4 @@ def next_lines(lines: list[str]) -> None:
     if shutil.which("zoo") is None and (folder / "activate").is_file():
         lines = [f"source {os.path.relpath(folder / 'activate')}", *lines]
     for line in lines:
-        console().print(f"  {line}", highlight=False, markup=False)
+        console().print(f"  {line}", highlight=False)

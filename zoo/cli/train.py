@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from zoo.cli.parsing import override_parser, print_config, run_sweep
+from zoo.cli.parsing import override_parser, print_config, resumed_folder
 
 EXAMPLES = """examples:
   zoo train domain=astro                                    built-in synthetic stars
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
                                                             fine-tune: docs/fine-tuning.md
   zoo train -m domain=astro seed=0,1,2                      a sweep
   zoo train resume=runs/RUN                                 go on after it was stopped or killed
+  zoo train resume=runs/sweep-train-TIME                    what a sweep has not finished
   zoo train domain=astro --dry-run                          all settings, checked"""
 
 
@@ -25,16 +26,22 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     overrides: list[str] = options.overrides
     from zoo.api import train_config
+    from zoo.cli.sweep import is_sweep, resume_sweep, run_sweep
 
     if options.multirun:
         return run_sweep("train", overrides, train_config, options.dry_run)
+    folder = resumed_folder(overrides)
+    if folder is not None and is_sweep(folder):
+        return resume_sweep("train", folder, train_config, options.dry_run)
     config = train_config(overrides)
     if options.dry_run:
         print_config(asdict(config))
         return 0
     from shared.data.skipping import describe_skipped, skipped_of
-    from zoo.api import evaluate, run_training
+    from shared.evaluation.results.store import EvaluationStore
+    from zoo.api import run_training
     from zoo.cli.report import next_lines, report
+    from zoo.evaluation import evaluate
     from zoo.loading import is_path
     from zoo.progress import console
 
@@ -43,22 +50,30 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if config.evaluator and len(trained.dataset.indices("test")):
         report(
-            evaluate(trained.model, trained.dataset, evaluator=config.evaluator, cache=False),
+            evaluate(
+                trained.model,
+                trained.dataset,
+                store=EvaluationStore(trained.folder),
+                brief=True,
+                evaluator=config.evaluator,
+                cache=False,
+            ),
             trained.folder,
+            shlex.join(("zoo", "train", *overrides)),
         )
     for line in describe_skipped(skipped_of(trained.dataset)):
         console().print(line, highlight=False, markup=False)
     name = str(trained.folder) if is_path(str(trained.folder)) else f"./{trained.folder}"
-    folder = shlex.quote(name)
-    predict = [f"zoo predict model={folder}"] if trained.model.classifier is not None else []
+    quoted = shlex.quote(name)
+    predict = [f"zoo predict model={quoted}"] if trained.model.classifier is not None else []
     next_lines(
         [
-            f"zoo eval model={folder}",
+            f"zoo eval model={quoted}",
             *predict,
-            f"zoo embed model={folder} out=embeddings.parquet",
-            f"zoo info {folder}",
+            f"zoo embed model={quoted} out=embeddings.parquet",
+            f"zoo info {quoted}",
             f'python -c "import zoo; print(zoo.load({name!r}).modalities)"',
-            f"tensorboard --logdir {folder}",
+            f"tensorboard --logdir {quoted}",
         ]
     )
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shared.evaluation.extract import Embedder
+    from shared.evaluation.embeddings.extract import Embedder
 
 FORMS = {
     "timm": "timm:NAME",

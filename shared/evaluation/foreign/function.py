@@ -1,10 +1,12 @@
 """A Python function as an embedder."""
 
+import hashlib
 import importlib
 import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ class FunctionEmbedder:
     """A function that takes a list of raw inputs, as the dataset gives them, and returns one row
     of numbers an input: (n, d), an array or a tensor.
 
-    Its embeddings are never cached, since nothing tells when the code behind it changes.
+    Its embeddings are not cached, since nothing tells when the code behind it changes; unless the
+    function says so itself: with `function.revision = "2"`, they are kept until that changes.
 
     Args:
         name: What stands beside its scores.
@@ -29,10 +32,9 @@ class FunctionEmbedder:
         modality: The modality to embed; None: the dataset's only one.
     """
 
-    revision = ""
-
     def __init__(self, name: str, function: Function, modality: str | None) -> None:
         self.name, self._function, self._modality = name, function, modality
+        self.revision = _revision(function)
         self._dims: dict[str, int] = {}
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
@@ -69,6 +71,29 @@ class FunctionEmbedder:
                 "before. Every input needs the same number."
             )
         return vectors
+
+
+def _revision(function: Function) -> str:
+    """What a function says of itself, with its name and code where it has some, so that two of
+    one name are told apart; empty where it says nothing."""
+    own = getattr(function, "revision", "")
+    if not isinstance(own, str) or not own:
+        return ""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    code = getattr(function, "__code__", None)
+    digest = "" if code is None else hashlib.sha256(_words_of(code).encode()).hexdigest()[:16]
+    return f"{named.__module__}.{named.__qualname__}|{digest}|{own}"
+
+
+def _words_of(constant: Any) -> str:
+    """What code does, its constants and the names it uses, not where it stands; of anything else,
+    what it looks like."""
+    if isinstance(constant, CodeType):
+        words = [_words_of(each) for each in constant.co_consts]
+        return repr((constant.co_code.hex(), constant.co_names, words))
+    if isinstance(constant, frozenset):  # in another order in every process
+        return repr(sorted(map(_words_of, constant)))
+    return repr(constant)
 
 
 def _refuse_train_mode(name: str, function: Function) -> None:

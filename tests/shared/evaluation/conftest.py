@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from shared.data.splits import assign_splits
-from shared.evaluation.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 
 
 def make_set(n=240, n_classes=4, widths=(8, 8), noise=1.0, absent=0.2, seed=0, **changes):

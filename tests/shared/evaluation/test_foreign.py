@@ -17,7 +17,7 @@ from shared.errors import (
     UnknownNameError,
     WeightsError,
 )
-from shared.evaluation.extract import extract
+from shared.evaluation.embeddings.extract import extract
 from shared.evaluation.foreign import callable_embedder, foreign_embedder, is_foreign
 from shared.schema import Channel, Schema
 

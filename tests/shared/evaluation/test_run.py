@@ -2,10 +2,37 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from shared.errors import EvaluationError, UnknownNameError
-from shared.evaluation.results import load_results, save_results
-from shared.evaluation.run import PROTOCOLS, evaluate_arrays
+from shared.errors import ConfigError, EvaluationError
+from shared.evaluation import run as running
+from shared.evaluation.cross_validation import cross_validated
+from shared.evaluation.embeddings.embedding_set import TAGS
+from shared.evaluation.protocol import Task
+from shared.evaluation.protocols import (
+    clustering,
+    embedding_health,
+    knn,
+    linear_probe,
+    nearest_centroid,
+    retrieval,
+    ridge_probe,
+)
+from shared.evaluation.protocols.classifier import ClassifierOutput
+from shared.evaluation.results.store import EvaluationStore
+from shared.evaluation.run import key_of, merge_settings
+
+PROTOCOLS = (
+    linear_probe.PROTOCOL,
+    nearest_centroid.PROTOCOL,
+    knn.NEAREST_NEIGHBOUR,
+    retrieval.PROTOCOL,
+)
+CLASSIFIED = ("linear_probe", "nearest_centroid", "nearest_neighbour")
+
+
+def evaluate_arrays(embeddings, protocols=PROTOCOLS, **options):
+    return running.evaluate_arrays(embeddings, protocols, **options)
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +44,20 @@ def by_key(evaluation, field="value"):
     return {(r.protocol, r.inputs, r.metric): getattr(r, field) for r in evaluation.results}
 
 
-def test_every_protocol_on_every_input(evaluation, made_up, tmp_path):
-    tasks = [(run.task.protocol, run.task.inputs) for run in evaluation.runs]
+def test_every_protocol_on_every_input(evaluation, made_up):
+    tasks = [(run.protocol.name, run.task.inputs) for run in evaluation.runs]
     assert tasks == [
-        *((protocol, inputs) for protocol in PROTOCOLS[:3] for inputs in ("m0", "m1", "all")),
+        *((protocol, inputs) for protocol in CLASSIFIED for inputs in ("m0", "m1", "all")),
         ("retrieval", "m0->m1"),
         ("retrieval", "m1->m0"),
     ]
-    assert len(evaluation.results) == 9 * 3 + 2 * 5
     for result in evaluation.results:
         assert result.missing is None
-        assert result.ci_low <= result.value <= result.ci_high
+        assert result.ci_missing or result.ci_low <= result.value <= result.ci_high
         assert result.synthetic
         assert result.dataset == "made_up"
+        assert result.split_fingerprint == made_up.split_fingerprint
         assert "numpy" in result.versions
-    save_results(tmp_path / "r.json", evaluation.results)
-    assert load_results(tmp_path / "r.json") == evaluation.results
 
 
 def test_signal_is_found_and_rows_are_those_with_the_modality(evaluation, made_up):
@@ -50,11 +75,10 @@ def test_signal_is_found_and_rows_are_those_with_the_modality(evaluation, made_u
 def test_predictions_stand_beside_their_ids(evaluation, made_up):
     labels = dict(zip(made_up.ids.tolist(), made_up.labels.tolist(), strict=True))
     for run in evaluation.runs:
-        assert len(run.ids) == run.output.n
-        if run.output.truth is not None:
-            assert [labels[i] for i in run.ids.tolist()] == run.output.truth.tolist()
-        else:
-            assert len(run.output.ranks) == run.output.n
+        ids = run.ids(made_up).tolist()
+        assert len(ids) == len(run.output.outcome) == run.scores.n
+        if run.protocol.name in CLASSIFIED:
+            assert [labels[i] for i in ids] == run.output.outcome.truth.tolist()
 
 
 def test_the_same_seed_gives_the_same_results(evaluation, made_up):
@@ -99,6 +123,13 @@ def test_no_simple_score_where_a_judged_row_lacks_them(made_up, make_set):
     assert simple["linear_probe", "all", "accuracy"] is None
 
 
+def test_simple_features_with_other_labels_are_an_error(made_up):
+    """As of two files without ids, of which one was shuffled."""
+    shuffled = replace(made_up, labels=np.roll(made_up.labels, 1))
+    with pytest.raises(EvaluationError, match="other labels for the same ids"):
+        evaluate_arrays(made_up, simple_features=shuffled, n_resamples=0)
+
+
 def test_simple_features_of_other_samples_are_an_error(made_up, make_set):
     with pytest.raises(EvaluationError, match="not of the same samples"):
         evaluate_arrays(made_up, simple_features=make_set(n=60))
@@ -108,9 +139,9 @@ def test_unlabelled_data_can_still_be_retrieved(make_set):
     unlabelled = make_set(labels=np.full(240, -1), classes=())
     evaluation = evaluate_arrays(unlabelled, n_resamples=0)
     missing = by_key(evaluation, "missing")
-    assert missing["linear_probe", "m0", "accuracy"] == "no labels"
-    assert missing["nearest_centroid", "all", "macro_f1"] == "no labels"
-    assert evaluation.outliers is None
+    assert missing["linear_probe", "m0", "accuracy"] == "no labelled rows in the train split"
+    assert missing["nearest_centroid", "all", "macro_f1"].startswith("no label")
+    assert not evaluation.outliers.distance
     assert missing["retrieval", "m0->m1", "mrr"] is None
 
 
@@ -122,7 +153,7 @@ def test_unlabelled_data_can_still_be_retrieved(make_set):
         ({"n": 1}, ("retrieval", "m0->m1", "mrr"), "0 test rows"),
         ({"widths": (8, 5)}, ("nearest_centroid", "all", "accuracy"), "width (m0 8, m1 5)"),
         ({"widths": (8, 5)}, ("retrieval", "m0->m1", "mrr"), "differ in width"),
-        ({"widths": (8,)}, ("retrieval", "m0", "mrr"), "needs two modalities"),
+        ({"widths": (8,)}, ("retrieval", "m0", "mrr"), "one modality"),
         ({"absent": 1.1}, ("linear_probe", "m1", "accuracy"), "no labelled rows in the train"),
     ],
 )
@@ -132,15 +163,173 @@ def test_what_cannot_run_is_a_result_with_a_reason(make_set, changes, key, reaso
     assert by_key(evaluation)[key] is None
 
 
-def test_unknown_protocol_and_progress(made_up):
-    with pytest.raises(UnknownNameError, match="Did you mean 'linear_probe'"):
-        evaluate_arrays(made_up, protocols=["linear_prob"])
+def test_progress(made_up):
     calls = []
     evaluate_arrays(
-        made_up,
-        protocols=PROTOCOLS[1:2],
-        n_resamples=0,
-        progress=lambda *args: calls.append(args),
+        made_up, PROTOCOLS[1:2], n_resamples=0, progress=lambda *args: calls.append(args)
     )
     assert calls[0] == ("nearest_centroid on m0", 0, 3)
     assert calls[-1] == ("done", 3, 3)
+
+
+def test_settings_of_a_protocol(made_up):
+    with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
+        evaluate_arrays(made_up, [knn.PROTOCOL], settings={"knn": {"temprature": 1}})
+    results = evaluate_arrays(made_up, [knn.PROTOCOL], settings={"knn": {"k": 3}}).results
+    assert {r.settings["k"] for r in results} == {3}
+
+
+def test_a_key_is_of_all_that_determines_the_numbers(made_up):
+    protocol = knn.PROTOCOL
+    task = protocol.tasks(made_up, protocol.settings)[0]
+
+    def key(embeddings=made_up, given=None, simple=None, seed=0, n_resamples=1000, task=task):
+        settings = merge_settings(protocol, given or {})
+        return key_of(protocol, task, settings, embeddings, simple, seed, n_resamples)
+
+    vectors = {m: v.copy() for m, v in made_up.vectors.items()}
+    vectors["m0"][0, 0] += 1
+    labels = made_up.labels.copy()
+    labels[0] = (labels[0] + 1) % 4
+    other = [
+        key(replace(made_up, vectors=vectors)),
+        key(replace(made_up, labels=labels)),
+        key(replace(made_up, splits=np.roll(made_up.splits, 1))),
+        key(replace(made_up, subgroups={"telescope": np.full(len(made_up), "A")})),
+        key(given={"k": 3}),
+        key(simple=made_up),
+        key(seed=1),
+        key(n_resamples=10),
+        key(task=replace(task, modalities=("m1",))),
+    ]
+    assert len({key(), *other}) == len(other) + 1
+    assert key(replace(made_up, model="another name")) == key()
+
+
+def test_a_key_follows_names_and_which_row_is_whose(make_set):
+    """Few-shot draws go by id, the bootstrap by group, folds by label, classifiers by name."""
+    column, reverse = np.array(["A", "B"] * 120), slice(None, None, -1)
+    said = ClassifierOutput(("a", "b"), {("m0",): np.full((240, 2), 0.5, np.float32)})
+    made = make_set(subgroups={"site": column}, tags={"t": np.zeros(240)}, classified=said)
+    task = Task(("m0",), TAGS, inputs="m0")
+
+    def key(**changes):
+        return key_of(knn.PROTOCOL, task, {}, replace(made, **changes), None, 0, 100)
+
+    others = [
+        key(subgroups={"ward": column}),
+        key(tags={"u": made.tags["t"]}),
+        key(classified=replace(said, classes=("b", "a"))),
+        key(labels=made.labels[reverse]),
+        key(
+            ids=made.ids[reverse],
+            groups=made.groups[reverse],
+            splits=made.splits[reverse],
+        ),
+    ]
+    assert len({key(), *others}) == 6
+
+
+def test_simple_features_may_lack_a_modality(make_set):
+    made = make_set()
+    only = replace(made, vectors={"m0": made.vectors["m0"]}, present={"m0": made.present["m0"]})
+    found = evaluate_arrays(made, [knn.PROTOCOL], simple_features=only, n_resamples=0).results
+    simple = {r.inputs: r.simple_features for r in found if r.metric == "accuracy"}
+    assert simple["m0"] > 0.5
+    assert simple["m1"] is simple["all"] is None
+
+
+def test_subgroups_and_what_is_too_small(make_set):
+    telescope = np.where(np.arange(240) % 3 == 0, "A", "B").astype("<U8")
+    telescope[:3] = "rare"
+    made = make_set(
+        subgroups={"telescope": telescope}, splits=np.resize(["train", "test", "val"], 240)
+    )
+    made = replace(made, splits=np.where(telescope == "rare", "test", made.splits))
+    results = evaluate_arrays(made, PROTOCOLS[1:2], n_resamples=50).results
+    found = {(r.inputs, r.subgroup): r for r in results if r.metric == "accuracy"}
+    assert found["m0", "telescope=rare"].missing == "fewer than 5 test rows"
+    assert found["m0", "telescope=rare"].n == 3
+    parts = [found["m0", f"telescope={name}"] for name in ("B",)]
+    assert all(0 < part.ci_low <= part.value <= part.ci_high for part in parts)
+    assert sum(r.n for (m, s), r in found.items() if m == "m0" and s) == found["m0", ""].n
+
+
+def test_numbers_of_the_whole_set_have_no_subgroups(make_set):
+    made = make_set(subgroups={"telescope": np.resize(["A", "B"], 240)})
+    results = evaluate_arrays(made, [embedding_health.PROTOCOL], n_resamples=50).results
+    assert results
+    assert {result.subgroup for result in results} == {""}
+
+
+def test_each_tag_is_scored_where_it_is_known(make_set):
+    made = make_set(noise=6.0)
+    tags = {f"tag{i}": (made.labels == i).astype(float) for i in range(3)}
+    tags["tag0"][::3] = np.nan
+    tags["rare"] = np.where(np.arange(240) < 200, 1.0 * (made.labels == 1), np.nan)
+    tags["rare"][(made.splits == "test") & (np.cumsum(made.splits == "test") > 2)] = np.nan
+    made = replace(made, tags=tags)
+    (run,) = [
+        r
+        for r in evaluate_arrays(made, [knn.PROTOCOL], simple_features=made, n_resamples=50).runs
+        if (r.task.target, r.task.inputs) == ("tags", "m0")
+    ]
+    parts = {scores.subgroup: scores for scores in run.subgroups}
+    assert [*parts] == ["tag=tag0", "tag=tag1", "tag=tag2", "tag=rare"]
+    test = made.splits == "test"
+    known = test & ~np.isnan(tags["tag0"])
+    assert parts["tag=tag0"].n == known.sum()
+    assert parts["tag=tag0"].n_per_class == {"tag0": tags["tag0"][known].sum()}
+    shares = run.output.outcome.scores[np.isin(run.output.rows, np.flatnonzero(known)), 0]
+    score = parts["tag=tag0"]["auroc"]
+    assert score.value == pytest.approx(roc_auc_score(tags["tag0"][known], shares))
+    brier = parts["tag=tag0"]["brier"]
+    assert brier.low < brier.value < brier.high
+    precision = parts["tag=tag0"]["mean_average_precision"]
+    assert precision.chance == pytest.approx(tags["tag0"][known].mean())
+    assert precision.simple is not None
+    assert parts["tag=rare"]["auroc"].missing == "fewer than 5 test rows"
+
+
+def test_numbers_are_predicted_beside_the_mean(make_set):
+    made = make_set()
+    signal = made.vectors["m0"][:, 0].astype(float)
+    made = replace(made, targets={"period": np.where(np.arange(240) % 7 == 0, np.nan, signal)})
+    evaluation = evaluate_arrays(made, [ridge_probe.PROTOCOL], n_resamples=50)
+    found = {(r.inputs, r.metric): r for r in evaluation.results}
+    assert found["m0", "r2"].value > 0.99
+    assert found["m0", "r2"].trivial <= 0
+    assert found["m0", "r2"].target == "period"
+    assert found["m0", "rmse"].better == "lower"
+
+
+def test_folds_judge_every_sample_once(make_set):
+    made = make_set(absent=0.0)
+    protocols = [cross_validated(p, 4) for p in (nearest_centroid.PROTOCOL, clustering.PROTOCOL)]
+    results = evaluate_arrays(made, protocols, n_resamples=20).results
+    found = {(r.protocol, r.inputs, r.metric): r for r in results}
+    accuracy = found["nearest_centroid", "m0", "accuracy"]
+    assert (accuracy.n, accuracy.split) == (240, "4 folds")
+    assert "clusters of one fold" in found["clustering", "m0", "nmi"].missing
+
+
+def test_finished_tasks_are_read_back_and_the_results_are_the_same(made_up, tmp_path, monkeypatch):
+    options = {"n_resamples": 50, "simple_features": made_up}
+    whole = evaluate_arrays(made_up, **options)
+    evaluate_arrays(made_up, PROTOCOLS[:2], store=EvaluationStore(tmp_path), **options)
+    store = EvaluationStore(tmp_path)
+    resumed = evaluate_arrays(made_up, store=store, **options)
+    assert store.resumed == 6
+
+    def plain(result):
+        return replace(result, seconds=0.0, created=whole.results[0].created)
+
+    assert list(map(plain, resumed.results)) == list(map(plain, whole.results))
+
+
+def test_a_folder_of_another_evaluation_is_refused(made_up, make_set, tmp_path):
+    evaluate_arrays(made_up, PROTOCOLS[1:2], n_resamples=0, store=EvaluationStore(tmp_path))
+    with pytest.raises(EvaluationError, match="No result is overwritten"):
+        evaluate_arrays(
+            make_set(seed=1), PROTOCOLS[1:2], n_resamples=0, store=EvaluationStore(tmp_path)
+        )

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.evaluation.embedding_set import EmbeddingSet
-from shared.evaluation.nearest_centroid import class_centres, unit_mean
-from shared.evaluation.outliers import find_outliers
-from shared.evaluation.output import Rows
-from shared.evaluation.run import ALL, evaluate_arrays
-from shared.evaluation.similarity import similar
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.vectors import unit_mean
+from shared.evaluation.hygiene.outliers import find_outliers
+from shared.evaluation.neighbours.similarity import similar
+from shared.evaluation.protocol import ALL
+from shared.evaluation.protocols import knn, nearest_centroid
+from shared.evaluation.protocols.nearest_centroid import class_centres
+from shared.evaluation.run import evaluate_arrays
 
-PROTOCOLS = {"center": "nearest_centroid", "nearest": "nearest_neighbour"}
+PROTOCOLS = {"center": nearest_centroid.PROTOCOL, "nearest": knn.NEAREST_NEIGHBOUR}
 
 
 def embedding_set(inputs: Mapping[str, Tensor]) -> EmbeddingSet:
@@ -45,18 +47,17 @@ def downstream(case: Any) -> dict[str, Tensor]:
     embeddings = embedding_set(case.tensors("inputs"))
     found: dict[str, Any] = {}
     evaluation = evaluate_arrays(embeddings, protocols=[*PROTOCOLS.values()], n_resamples=0)
-    names = {protocol: name for name, protocol in PROTOCOLS.items()}
+    names = {protocol.name: name for name, protocol in PROTOCOLS.items()}
     for run in evaluation.runs:
-        key = f"{names[run.task.protocol]}.{run.task.inputs}"
-        found[f"pred_{key}"] = run.output.predicted
-        found[f"acc_{key}"] = np.float64(run.output.scores[0].value)
+        key = f"{names[run.protocol.name]}.{run.task.inputs}"
+        found[f"pred_{key}"] = run.output.outcome.predicted
+        found[f"acc_{key}"] = np.float64(run.scores["accuracy"].value)
 
     train, test = embeddings.rows("train"), embeddings.rows("test")
     for name in (*embeddings.modalities, ALL):
         together = embeddings.modalities if name == ALL else (name,)
         vectors = unit_mean([embeddings.vectors[m][train] for m in together])
-        rows = Rows(vectors, embeddings.labels[train], embeddings.groups[train])
-        found[f"centers.{name}"] = class_centres(rows)[1]
+        found[f"centers.{name}"] = class_centres(vectors, embeddings.labels[train])[1]
 
     outliers = find_outliers(embeddings)
     assert outliers is not None

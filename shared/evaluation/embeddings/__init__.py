@@ -1,0 +1,1 @@
+"""Embeddings: what a model gives for a dataset, in memory and in files."""

@@ -1,0 +1,1 @@
+"""What is wrong with the data: copies across splits, doubtful labels, outliers."""

@@ -1,0 +1,1 @@
+"""Exact nearest neighbours and ranks, blockwise, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Results: their schema and files, tables, comparison, the report page."""

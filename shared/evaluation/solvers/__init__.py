@@ -1,0 +1,1 @@
+"""Linear models solved for a whole grid of regularisation strengths at once."""

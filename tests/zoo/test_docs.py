@@ -1,0 +1,60 @@
+"""docs/evaluation.md: what it shows runs as it stands there."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.cli.main import main
+
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder that the blocks leave, run one after another, and what each prints."""
+    folder, names, printed = tmp_path_factory.mktemp("docs"), {}, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        for block in BLOCKS:
+            if name := re.match(r"# (\w+\.py)\n", block):
+                Path(name[1]).write_text(block, encoding="utf-8")
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                exec(block, names)
+            printed.append(shown.getvalue())
+    return folder, printed
+
+
+def test_the_file_of_embeddings_has_all_kinds_of_targets(ran: tuple[Path, list[str]]) -> None:
+    mine = zoo.EmbeddingSet.load(ran[0] / "mine.npz")
+    assert (mine.classes, set(mine.tags), set(mine.targets)) == (
+        ("quiet", "variable"),
+        {"flare", "dust"},
+        {"mass"},
+    )
+    # no group is divided when it is split anew
+    anew = zoo.EmbeddingSet.load(ran[0] / "mine-split-anew.npz")
+    assert all(len(set(anew.splits[anew.groups == g])) == 1 for g in np.unique(anew.groups))
+
+
+def test_the_command_judges_it(
+    ran: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ran[0])
+    chosen = ["protocols=[nearest_centroid,ridge_probe]", "n_resamples=10", "run_folder=out"]
+    assert main(["eval", "embeddings=mine.npz", *chosen]) == 0
+    assert "telescope=north" in capsys.readouterr().out
+
+
+def test_the_protocol_has_scores_with_intervals(ran: tuple[Path, list[str]]) -> None:
+    lines = [line.split() for line in ran[1][-1].splitlines()]
+    whole = {(line[0], line[1]): [float(x) for x in line[2:]] for line in lines if len(line) == 5}
+    assert len(whole) == 3 * 3
+    value, low, high = whole["image", "accuracy"]
+    assert 0.5 < low < value < high < 1

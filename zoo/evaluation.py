@@ -1,0 +1,194 @@
+"""Judging: `zoo.evaluate` and what `zoo eval` runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from shared.data.dataset import Dataset
+from shared.errors import ConfigError, EvaluationError
+from zoo.config import typed
+from zoo.options import EvalConfig, check_evaluation
+from zoo.plugins import plugins
+from zoo.progress import console, rows_progress
+from zoo.sources import Source, extract_from, open_source, resolve_data
+
+if TYPE_CHECKING:
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+    from shared.evaluation.evaluator import Evaluator
+    from shared.evaluation.protocol import Protocol
+    from shared.evaluation.results.store import EvaluationStore
+    from shared.evaluation.run import Evaluation
+    from shared.model import Model
+
+_OF_EMBEDDING = ("weights", "output", "device", "precision")
+
+
+def evaluate(
+    model: "str | Model | Callable[[list[Any]], Any] | EmbeddingSet",
+    data: str | Mapping[str, Any] | Dataset | None = None,
+    *,
+    store: "EvaluationStore | None" = None,
+    brief: bool = False,
+    **options: Any,
+) -> "Evaluation":
+    """Judge a model on labelled data with intervals and baselines.
+
+    Args:
+        model: As in `zoo.embed`, or an `EmbeddingSet`.
+        data: As in `zoo.embed`.
+        store: Where finished tasks are kept and read from; None: nowhere.
+        brief: Only those of the evaluator's protocols that a training ends with.
+        **options: See `zoo.options.EvalConfig`.
+
+    Returns:
+        An object with `results` (see docs/results.md) and `runs`, with the predictions behind
+        them.
+
+    Raises:
+        ZooError: In anything the arguments name.
+    """
+    from rich.text import Text
+
+    from shared.evaluation.cross_validation import cross_validated
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+    from shared.evaluation.evaluator import BRIEF, Drawing
+    from shared.evaluation.pictures import check_projection
+    from shared.evaluation.run import evaluate_arrays
+
+    for option in ("model", "data", "embeddings"):
+        if option in options:
+            raise ConfigError(f"{option} is the first or second argument of zoo.evaluate.")
+    config = typed(EvalConfig, options)
+    check_projection(config.map)
+    check_evaluation(config)
+    samples = None
+    if isinstance(model, EmbeddingSet):
+        for option in _OF_EMBEDDING:
+            if option in options:
+                raise ConfigError(f"{option} says how to embed; these are embeddings already.")
+        evaluator = evaluator_of(config.evaluator, None)
+        asked = _protocols(config.protocols)
+        embeddings, simple = model.select(config.modalities), None
+    else:
+        source = open_source(model, config)
+        samples = resolve_data(data, source.data, source.embedder.name)
+        evaluator = evaluator_of(config.evaluator, source.domain)
+        asked = _protocols(config.protocols)
+        embeddings = _embed(source, samples, evaluator, asked, config)
+        simple = _simple_features(evaluator, samples, embeddings)
+    if config.simple_features is not None:
+        simple = EmbeddingSet.load(config.simple_features)
+    embeddings = _narrowed(embeddings, config)
+    names = [name for name in evaluator.protocols if not brief or name in BRIEF]
+    protocols = asked or [p for p in _protocols(names) if p.applies(embeddings)]
+    if config.folds is not None:
+        protocols = [cross_validated(protocol, config.folds) for protocol in protocols]
+    with console().status("judging") as status:
+        evaluation = evaluate_arrays(
+            embeddings,
+            protocols,
+            settings=config.settings,
+            simple_features=simple,
+            seed=config.seed,
+            n_resamples=config.n_resamples,
+            store=store,
+            progress=lambda what, done, total: status.update(Text(f"{what} ({done} of {total})")),
+        )
+    return replace(evaluation, drawing=Drawing(config.map, samples, evaluator.thumbnails))
+
+
+def evaluate_config(config: EvalConfig, store: "EvaluationStore | None" = None) -> "Evaluation":
+    """`evaluate` with the typed config of `zoo eval`."""
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+
+    given = EvalConfig()
+    options = {k: v for k, v in asdict(config).items() if v != getattr(given, k)}
+    model, data, file = (options.pop(key, None) for key in ("model", "data", "embeddings"))
+    if (model is None) == (file is None):
+        raise ConfigError("zoo eval takes model=NAME or embeddings=FILE, one of the two.")
+    if file is not None:
+        if data:
+            raise ConfigError("embeddings=FILE brings its own labels: drop data=…")
+        return evaluate(EmbeddingSet.load(file), store=store, **options)
+    return evaluate(model, data or None, store=store, **options)
+
+
+def evaluator_of(name: str | None, domain: str | None) -> "Evaluator":
+    """The evaluator asked for, else the first one of the domain, else the default."""
+    registry = plugins().registries.evaluators
+    if name is None:
+        own = [e.name for e in registry if e.domain == domain]
+        name = own[0] if own else "default"
+    evaluator: Evaluator = registry.get(name)
+    return evaluator
+
+
+def _protocols(names: Sequence[str] | None) -> "list[Protocol]":
+    """The registered protocols of these names.
+
+    Raises:
+        UnknownNameError: There is no such protocol.
+    """
+    return [plugins().registries.protocols.get(name) for name in names or ()]
+
+
+def _embed(
+    source: Source,
+    samples: Dataset,
+    evaluator: "Evaluator",
+    asked: "Sequence[Protocol]",
+    config: EvalConfig,
+) -> "EmbeddingSet":
+    """Embeddings, with what only the model can add: its classifier's word and prompts."""
+    from shared.evaluation.embeddings.prompts import with_prompts
+    from shared.evaluation.protocols import classifier
+
+    embeddings = extract_from(source, samples, config)
+    names = [protocol.name for protocol in asked] or evaluator.protocols
+    if (
+        source.model is not None
+        and source.model.classifier is not None
+        and (classifier.PROTOCOL.name in names)
+    ):
+        classified = classifier.classify_subsets(
+            source.model,
+            samples,
+            embeddings.modalities,
+            batch_size=config.batch_size,
+            device=config.device,
+            precision=config.precision,  # type: ignore[arg-type]
+            progress=rows_progress,
+        )
+        embeddings = replace(embeddings, classified=classified)
+    class_names = {**evaluator.class_names, **config.class_names}
+    if config.templates:
+        return with_prompts(embeddings, source.embedder, config.templates, class_names)
+    if evaluator.templates:
+        with suppress(EvaluationError):  # nobody has asked for them: not every model reads texts
+            return with_prompts(embeddings, source.embedder, evaluator.templates, class_names)
+    return embeddings
+
+
+def _simple_features(
+    evaluator: "Evaluator", samples: Dataset, embeddings: "EmbeddingSet"
+) -> "EmbeddingSet | None":
+    from shared.evaluation.embeddings.extract import simple_features
+
+    return simple_features(evaluator, samples, embeddings.modalities, rows_progress)
+
+
+def _narrowed(embeddings: "EmbeddingSet", config: EvalConfig) -> "EmbeddingSet":
+    """With the subgroups and targets that the user chose; None: all there are."""
+    chosen: dict[str, Any] = {}
+    for key in ("subgroups", "targets"):
+        names, there = getattr(config, key), getattr(embeddings, key)
+        if names is not None:
+            for name in names:
+                if name not in there:
+                    raise ConfigError(
+                        f"{key}=[{name}]: {embeddings.dataset} has no such column. It has "
+                        f"{', '.join(there) or 'none'}."
+                    )
+            chosen[key] = {name: there[name] for name in names}
+    return replace(embeddings, **chosen) if chosen else embeddings
