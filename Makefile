@@ -46,10 +46,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet lightly open_clip_torch
+	$(BIN)/python -m pip install --quiet lightly open_clip_torch faiss-cpu
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/probe.py
+	$(BIN)/python benchmarks/neighbours.py
+	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/startup.py
 
 clean:
