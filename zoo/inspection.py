@@ -37,6 +37,7 @@ from shared.run_folder import (
 from shared.training.config import TrainConfig
 from shared.untrusted import read_json
 from shared.weights import FINGERPRINT, read_metadata, read_tensors
+from zoo.cli.sweep import is_sweep
 from zoo.config import load_yaml, typed
 from zoo.options import EvalConfig
 
@@ -104,6 +105,11 @@ def inspect_folder(folder: Path) -> Inspection:
         good = all(finding.state != DAMAGED for finding in findings)
         command = _command("zoo info", folder) if good else ""
         return Inspection(str(folder), "model", "a model folder", findings, command)
+    if is_sweep(folder):
+        raise ConfigError(
+            f"{folder} is a sweep: name one of the runs in it. What it has not finished runs by "
+            f"`zoo train resume={folder}` or `zoo eval resume={folder}`, whichever it is of."
+        )
     raise ConfigError(
         f"{folder} is no run folder and no model folder: it has no {CONFIG}, no {CHECKPOINTS} and "
         "no config.json."

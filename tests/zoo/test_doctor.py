@@ -201,3 +201,9 @@ def test_the_table_fits_a_terminal_and_needs_no_lightning(run: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-2:] == ["finished", f"next: zoo eval model={run}"]
     assert max(map(len, lines[1:-2])) <= 80
+
+
+def test_a_sweep_is_called_one(tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text('{"verb": "eval", "jobs": []}')
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "is a sweep: name one of the runs in it" in capsys.readouterr().err

@@ -355,7 +355,7 @@ class EmbeddingSet:
         if wrong.size:
             raise EvaluationError(
                 f"{self.dataset}: the {modality!r} embedding of {str(self.ids[wrong[0]])!r} (row "
-                f"{wrong[0]}) holds NaN or infinity, as do {wrong.size - 1} others. Drop these "
+                f"{wrong[0]}) holds NaN or infinity ({wrong.size} such rows). Drop these "
                 "samples or mark the modality as absent there."
             )
 
