@@ -110,6 +110,10 @@ def model_folder(path: Path) -> Path:
         raise WeightsError(f"There is no model folder {path}.{hint}")
     if (path / "model" / "config.json").is_file():
         return path / "model"
+    if (path / "results.jsonl").is_file() and not (path / "checkpoints").exists():
+        raise WeightsError(
+            f"{path} is an evaluation and holds no model: name the run or model that it judged."
+        )
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
         raise WeightsError(
             f"{path} is a run that has not ended: it has no model yet. `zoo doctor {path}` says "

@@ -15,8 +15,7 @@ from shared.evaluation.outcomes.classes import confidence_bin
 Floats = NDArray[np.float64]
 
 TEMPERATURES = (0.01, 100.0)
-"""Bounds of a fitted temperature. The lower is reached where every validation row is right: then
-any smaller temperature has a smaller loss. The upper, where the logits say nothing or worse."""
+"""Bounds of a fitted temperature. The upper is reached where the logits say nothing or worse."""
 
 
 def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
@@ -31,8 +30,9 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
         truth: (n,) class indices.
 
     Returns:
-        T in `TEMPERATURES`; a bound itself where the loss falls up to there; 1 where every logit of
-        a row is the same, so that no temperature changes anything.
+        T in `TEMPERATURES`; the upper bound where the loss falls up to there; 1 where none is the
+        best: every validation row is right, so that any smaller T has a smaller loss (a few rows
+        would claim certainty), or every logit of a row is the same.
 
     Raises:
         EvaluationError: No rows, or arrays that do not fit each other.
@@ -54,7 +54,7 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
 
     coldest, hottest = (-np.log(t) for t in TEMPERATURES)
     if slope(coldest) <= 0:
-        return TEMPERATURES[0]
+        return 1.0
     if slope(hottest) >= 0:
         return TEMPERATURES[1]
     return float(np.exp(-brentq(slope, hottest, coldest, xtol=1e-10)))

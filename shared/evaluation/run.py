@@ -95,7 +95,8 @@ class Evaluation:
     @cached_property
     def hygiene(self) -> Hygiene:
         """What is wrong with the data, and which samples may be copies."""
-        return check_hygiene(self.embeddings)
+        folded = any("folds" in run.settings for run in self.runs)
+        return check_hygiene(self.embeddings, np.arange(len(self.embeddings)) if folded else None)
 
     @property
     def warnings(self) -> list[str]:

@@ -134,7 +134,8 @@ def bootstrap(
     missing = _without_interval(outcome.metrics, spread, ~np.isnan(low)) | dict(outcome.reasons())
     gone = [name in missing for name in outcome.metrics]
     low[gone] = high[gone] = np.nan
-    method = f"{_method(n_resamples, n_groups, outcome)} on a transformed scale"
+    scales = "on a transformed scale; Wilson for shares of rows"
+    method = f"{_method(n_resamples, n_groups, outcome)} {scales}"
     return Intervals(low, high, level, method, n_groups, spread.undefined, missing)
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.data.splits import SPLITS
 from shared.evaluation.embeddings.content import UNKNOWN_CONTENT
@@ -77,8 +78,13 @@ class Hygiene:
         return [f.text for f in self.findings if f.level == "note"]
 
 
-def check_hygiene(embeddings: EmbeddingSet) -> Hygiene:
-    """Groups, duplicates, labels and sizes of the splits, and embeddings that have collapsed."""
+def check_hygiene(embeddings: EmbeddingSet, judged: NDArray[np.int64] | None = None) -> Hygiene:
+    """Groups, duplicates, labels and sizes of the splits, and embeddings that have collapsed.
+
+    Args:
+        embeddings: Of all splits.
+        judged: Rows that scores are of; None: those of the test split.
+    """
     duplicates = tuple(find_duplicates(embeddings))
     findings = [
         *_groups(embeddings),
@@ -86,7 +92,7 @@ def check_hygiene(embeddings: EmbeddingSet) -> Hygiene:
         *_contradictions(embeddings),
         *_classes(embeddings),
         *_zeros(embeddings),
-        *_sizes(embeddings),
+        *_sizes(embeddings, embeddings.rows(SPLIT) if judged is None else judged),
         *_collapse(embeddings),
     ]
     return Hygiene(tuple(findings), duplicates)
@@ -246,7 +252,7 @@ def _zeros(embeddings: EmbeddingSet) -> Iterator[Finding]:
             )
 
 
-def _sizes(embeddings: EmbeddingSet) -> Iterator[Finding]:
+def _sizes(embeddings: EmbeddingSet, judged: NDArray[np.int64]) -> Iterator[Finding]:
     n_classes, labelled = len(np.unique(embeddings.labels)), embeddings.known("label").sum()
     if n_classes >= MANY_CLASSES and labelled < FEW_A_CLASS * n_classes:
         yield Finding(
@@ -266,12 +272,12 @@ def _sizes(embeddings: EmbeddingSet) -> Iterator[Finding]:
     for split in SPLITS:
         if not len(embeddings.rows(split)):
             yield Finding("splits", "note", f"the {split} split is empty")
-    groups = len(np.unique(embeddings.groups[embeddings.rows(SPLIT)]))
+    groups = len(np.unique(embeddings.groups[judged]))
     if 0 < groups < FEW_GROUPS:
         yield Finding(
             "size",
             "note",
-            f"the {SPLIT} split has {groups} groups: below {FEW_GROUPS}, intervals are narrower "
+            f"what is judged has {groups} groups: below {FEW_GROUPS}, intervals are narrower "
             "than they should be",
         )
 

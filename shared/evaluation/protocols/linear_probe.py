@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from shared.evaluation.baselines import (
     MAJORITY,
@@ -79,7 +79,7 @@ class TagProbe:
         probabilities: (n, L) of the test rows.
         l2: (L,) strengths chosen.
         at_end: (L,) whether it is the strongest or the weakest of those tried.
-        val_score: (L,) average precision on val; NaN where val has no such row.
+        val_score: (L,) log loss on val (nats); NaN where val has no row of which the tag is known.
         final: The models that predict, of all strengths that were chosen for some tag.
     """
 
@@ -103,9 +103,10 @@ def linear_probe(
 
     Columns are standardised by the train rows. The loss is the *mean* cross-entropy plus
     l2/2 ‖W‖², so that a strength means the same for any number of rows. The strength with the best
-    balanced accuracy on val is taken, on a tie the strongest: what is judged in the end, where the
-    log loss would pay for confidence, which the temperature sets anyway. The temperature is fitted
-    on val with the model of train alone, and used for the refitted one.
+    balanced accuracy on val is taken, and of those that tie, as many do where val is small or easy,
+    the one with the least log loss there: under a strong penalty the order of the classes may be
+    right by a hair, which the refit would move. The temperature is fitted on val with the model of
+    train alone, and used for the refitted one.
 
     Args:
         train: (n_train, d) embeddings and (n_train,) classes to fit on.
@@ -120,7 +121,7 @@ def linear_probe(
     grid = np.sort(np.asarray(l2_grid, dtype=np.float64))[::-1]
     fits = fit_logistic(x_train, train[1], n_classes, grid)
     scores = _balanced_accuracy(fits.predict(x_val), val[1], n_classes)
-    best = int(scores.argmax())
+    best = _best(scores, fits, x_val, val[1])
     final = fit_logistic(
         np.concatenate([x_train, x_val]),
         np.concatenate([train[1], val[1]]),
@@ -154,9 +155,9 @@ def tag_probe(
 ) -> TagProbe:
     """A binary logistic regression a tag, its strength chosen on val, refitted on train + val.
 
-    As `linear_probe`; a tag's strength is that of the best average precision on val, on a tie the
-    strongest. Where val has no row with the tag, it is the best in the mean over the other tags,
-    or the strongest if there is none.
+    As `linear_probe`; a tag's strength is that of the least log loss on val, which speaks for the
+    order of the rows and for the threshold at 0.5 alike. Where val has no row of which the tag is
+    known, it is the best in the mean over the other tags, or the strongest if there is none.
 
     Args:
         train: (n_train, d) embeddings and (n_train, L) 0, 1 or NaN; of each tag some known.
@@ -168,10 +169,10 @@ def tag_probe(
     """
     x_train, x_val, x_test = _standardised(train[0], val[0], test, together=not standardise)
     grid = np.sort(np.asarray(l2_grid, dtype=np.float64))[::-1]
-    scores = _average_precisions(fit_binary(x_train, train[1], grid), x_val, val[1])
-    judged = np.isfinite(scores[0])
-    best = np.full(len(judged), scores[:, judged].mean(axis=1).argmax() if judged.any() else 0)
-    best[judged] = scores[:, judged].argmax(axis=0)
+    losses = _log_losses(fit_binary(x_train, train[1], grid), x_val, val[1])
+    judged = np.isfinite(losses[0])
+    best = np.full(len(judged), losses[:, judged].mean(axis=1).argmin() if judged.any() else 0)
+    best[judged] = losses[:, judged].argmin(axis=0)
     chosen, place = np.unique(best, return_inverse=True)
     final = fit_binary(
         np.concatenate([x_train, x_val]),
@@ -185,7 +186,7 @@ def tag_probe(
         probabilities=final.probabilities(x_test)[place, :, tags].T,
         l2=grid[best],
         at_end=(best == 0) | (best == len(grid) - 1),
-        val_score=scores[best, tags],
+        val_score=losses[best, tags],
         final=final,
     )
 
@@ -208,19 +209,30 @@ def _balanced_accuracy(
     return score
 
 
-def _average_precisions(fits: BinaryPath, x: Array, truth: Floats) -> Floats:
-    """(k, L); NaN for a tag that no row has."""
-    from sklearn.metrics import average_precision_score
+def _best(scores: Floats, fits: LogisticPath, x: Array, truth: NDArray[np.int64]) -> int:
+    """Of the strengths with the best score that of the least log loss."""
+    tied = np.flatnonzero(scores >= scores.max() - 1e-12)
+    known = np.flatnonzero(np.isin(truth, np.flatnonzero(np.isfinite(fits.intercept[0]))))
+    if len(tied) == 1 or not len(known):
+        return int(tied[0])
+    losses = []
+    for index in tied:
+        logits = log_softmax(fits.at(int(index)).decision(x[known])[0], axis=1)
+        losses.append(-logits[np.arange(len(known)), truth[known]].mean())
+    return int(tied[np.argmin(losses)])
 
-    scores = np.full((len(fits), truth.shape[1]), np.nan)
+
+def _log_losses(fits: BinaryPath, x: Array, truth: Floats) -> Floats:
+    """(k, L) mean over the rows of which a tag is known; NaN where there is none."""
+    losses = np.full((len(fits), truth.shape[1]), np.nan)
     known = np.isfinite(truth)
-    positive = [tag for tag in range(truth.shape[1]) if (truth[:, tag] == 1).any()]
+    some = known.any(axis=0)
+    sign = np.where(known, 1 - 2 * truth, 0.0)
     for index in range(len(fits)):
-        chance = fits.at(index).probabilities(x)[0]
-        for tag in positive:
-            rows = known[:, tag]
-            scores[index, tag] = average_precision_score(truth[rows, tag], chance[rows, tag])
-    return scores
+        # log(1 + e^z) is the loss of a tag that is not there, log(1 + e^-z) of one that is
+        loss = np.logaddexp(0.0, sign * fits.at(index).decision(x)[0]) * known
+        losses[index, some] = loss.sum(axis=0)[some] / known.sum(axis=0)[some]
+    return losses
 
 
 def _temperature(logits: Floats, truth: NDArray[np.int64]) -> float:

@@ -14,7 +14,9 @@ from shared.evaluation.protocol import ALL, Output, Protocol, Rows, Settings, Ta
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 ORDERS = ("normalise_first", "average_first")
-NO_PROMPTS = "no prompts: give templates=[…] and a model with a text encoder"
+NO_PROMPTS = (
+    "no prompts: give templates=[…] and a model with a text encoder, or a file with prompts"
+)
 LOGIT_SCALE = 100.0
 """That of CLIP's published models, at which their training clips it (Radford et al. 2021,
 arXiv:2103.00020, §2.5)."""

@@ -12,7 +12,10 @@ from shared.errors import EvaluationError
 from shared.evaluation.outcomes import Outcome, RankOutcome, SeededOutcome
 from shared.evaluation.results.result import LINES, Result, load_results
 from shared.evaluation.results.store import Predictions, read_predictions
+from shared.untrusted import read_json
 
+SWEEP = "sweep.json"
+"""Of a folder that `zoo eval -m` or `zoo train -m` made."""
 TaskName = tuple[str, str, str, str]
 """Protocol, inputs, target, variant."""
 MAX_SETTING = 60
@@ -80,6 +83,7 @@ def read_judged(path: Path) -> Judged:
         EvaluationError: There is none, or its results are damaged.
     """
     folders = tuple(runs_in(path))
+    _refuse_several_models(path)
     runs = []
     for folder in folders:
         tasks: dict[TaskName, dict[str, Result]] = {}
@@ -91,6 +95,20 @@ def read_judged(path: Path) -> Judged:
         runs.append(tasks)
     judged = Judged(path.name, path, folders, tuple(runs))
     return judged if len(folders) > 1 else replace(judged, name=judged.result().model)
+
+
+def _refuse_several_models(folder: Path) -> None:
+    """Raises EvaluationError for a sweep over more than seeds, whose runs are no one model."""
+    if not (folder / SWEEP).is_file():
+        return
+    content = read_json(folder / SWEEP)
+    jobs = content.get("jobs", []) if isinstance(content, dict) else []
+    settings = {tuple(o for o in job["overrides"] if not o.startswith("seed=")) for job in jobs}
+    if len(settings) > 1:
+        raise EvaluationError(
+            f"{folder} is a sweep over {len(settings)} settings, not seeds of one model: compare "
+            f"its runs with each other (`zoo compare {folder}`), or name folders of runs in it."
+        )
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -151,7 +151,8 @@ def _comparison_table(comparison: "Comparison", model: str) -> "Table":
     _add_protocols(table, columns, lines)
     counts = sorted({(d.n, d.n_groups) for d in found if d.missing is None})
     rows = ", ".join(f"{n} rows of {n_groups} groups" for n, n_groups in counts)
-    correction = "p after Holm's correction; undecided does not mean equal"
+    tests = sum(d.p_adjusted is not None for d in comparison.differences)
+    correction = f"p after Holm's correction for {tests} tests; undecided does not mean equal"
     told = [f"{rows}; {correction}" if rows else "no test row can be compared", *_told(reasons)]
     table.caption = _text("\n".join(told), style="dim")
     table.caption_justify = "left"

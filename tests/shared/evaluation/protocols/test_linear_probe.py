@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.preprocessing import StandardScaler
 
 from shared.evaluation.outcomes import ClassOutcome, TagOutcome
@@ -59,11 +59,24 @@ def test_is_what_scikit_learn_gives(classes):
     np.testing.assert_allclose(probe.calibrated, power / power.sum(axis=1, keepdims=True))
 
 
-def test_strongest_on_a_tie_and_ends_of_the_grid_are_told():
+def test_on_a_tie_the_least_log_loss_and_ends_of_the_grid_are_told():
     x = np.repeat([-1.0, 1.0], 50)[:, None]
     y = np.repeat([0, 1], 50)
     probe = linear_probe((x, y), (x, y), x, n_classes=2, l2_grid=(1e-3, 10.0, 0.1))
-    assert (probe.l2, probe.at_end) == (10.0, True)
+    assert (probe.l2, probe.at_end) == (1e-3, True)
+    assert probe.temperature == 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_easy_is_found_easy(seed):
+    """Most strengths tie on val; under the strongest the refit moved the intercepts alone."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, 200)
+    x = rng.normal(size=(200, 16))
+    x[np.arange(200), y] += 5
+    train, val, test = slice(140), slice(140, 170), slice(170, 200)
+    probe = linear_probe((x[train], y[train]), (x[val], y[val]), x[test], n_classes=3)
+    assert (probe.probabilities.argmax(axis=1) == y[test]).mean() > 0.95
 
 
 def test_units_and_offsets_of_columns_do_not_matter(classes):
@@ -104,14 +117,14 @@ def test_tags_are_what_scikit_learn_gives(tags):
 
         known = np.isfinite(val[1][:, tag])
         of_val = scaler.transform(val[0][known])
-        scores = [
-            average_precision_score(
-                val[1][known, tag], fitted(*train, l2).predict_proba(of_val)[:, 1]
+        losses = [
+            log_loss(
+                val[1][known, tag], fitted(*train, l2).predict_proba(of_val)[:, 1], labels=[0, 1]
             )
             for l2 in GRID
         ]
-        assert probe.val_score[tag] == pytest.approx(max(scores))
-        assert probe.l2[tag] == GRID[int(np.argmax(scores))]
+        assert probe.val_score[tag] == pytest.approx(min(losses), rel=1e-4)
+        assert probe.l2[tag] == GRID[int(np.argmin(losses))]
         both = (np.concatenate(parts) for parts in zip(train, val, strict=True))
         expected = fitted(*both, probe.l2[tag]).predict_proba(scaler.transform(x_test))[:, 1]
         np.testing.assert_allclose(probe.probabilities[:, tag], expected, atol=1e-3)
@@ -120,10 +133,10 @@ def test_tags_are_what_scikit_learn_gives(tags):
 def test_tag_without_val_rows_gets_the_strength_of_the_others(tags):
     train, (x_val, y_val), (x_test, _) = tags
     y_val = y_val.copy()
-    y_val[:, 1] = 0
+    y_val[:, 1] = np.nan
     probe = tag_probe(train, (x_val, y_val), x_test, l2_grid=GRID)
     assert np.isnan(probe.val_score[1])
-    y_val[:] = 0
+    y_val[:] = np.nan
     probe = tag_probe(train, (x_val, y_val), x_test, l2_grid=GRID)
     np.testing.assert_array_equal(probe.l2, max(GRID))
 
@@ -160,7 +173,7 @@ def test_without_standardising_only_one_unit_is_shared(classes):
 
 
 def test_standardising_is_a_setting(make_set):
-    lopsided = make_set()
+    lopsided = make_set(noise=4.0)
     lopsided.vectors["m0"][:, 0] *= 100
     lopsided = replace(lopsided, tags={"first": (lopsided.labels == 0).astype(float)})
     for task in PROTOCOL.tasks(lopsided, PROTOCOL.settings)[::3]:
