@@ -105,6 +105,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_end(here: Path) -> None:
     assert not (here / "killed" / "results.parquet").exists()
     before = contents(here / "killed" / "predictions")
     assert len(before) == 5
+    (here / "killed" / ".results.parquet.1.tmp.parquet").write_bytes(b"half")
     assert main(["eval", "resume=killed"]) == 0
     after = contents(here / "killed")
     assert {p: after[p] for p in before} == before

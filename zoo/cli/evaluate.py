@@ -89,7 +89,7 @@ def evaluate_into(folder: Path | None, config: "EvalConfig", command: str) -> No
     from shared.evaluation.results.result import LINES
     from shared.evaluation.results.store import EvaluationStore
     from shared.files import atomic_path
-    from shared.folder_lock import LOCK, FolderLock
+    from shared.folder_lock import LOCK, FolderLock, leftovers
     from zoo.api import new_folder
     from zoo.cli.report import report, report_skipped
     from zoo.evaluation import evaluate_config
@@ -100,6 +100,8 @@ def evaluate_into(folder: Path | None, config: "EvalConfig", command: str) -> No
         folder = new_folder(config.run_folder, f"eval-{judged}", "eval")
     lock = FolderLock(folder, "evaluating")
     lock.take()
+    for path in leftovers(folder):  # of a process that was killed, since the lock is ours
+        path.unlink(missing_ok=True)
     saved = folder / "config.yaml"
     fresh = not saved.exists()
     try:
