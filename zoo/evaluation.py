@@ -62,19 +62,17 @@ def evaluate(
     config = typed(EvalConfig, options)
     check_projection(config.map)
     check_evaluation(config)
-    samples = None
+    samples, asked = None, _protocols(config.protocols)
     if isinstance(model, EmbeddingSet):
         for option in _OF_EMBEDDING:
             if option in options:
                 raise ConfigError(f"{option} says how to embed; these are embeddings already.")
         evaluator = evaluator_of(config.evaluator, None)
-        asked = _protocols(config.protocols)
         embeddings, simple = model.select(config.modalities), None
     else:
         source = open_source(model, config)
         samples = resolve_data(data, source.data, source.embedder.name)
         evaluator = evaluator_of(config.evaluator, source.domain)
-        asked = _protocols(config.protocols)
         embeddings = _embed(source, samples, evaluator, asked, config)
         simple = _simple_features(evaluator, samples, embeddings)
     if config.simple_features is not None:

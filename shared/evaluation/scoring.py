@@ -80,6 +80,7 @@ def score(
     simple: Output | None = None,
     seed: int = 0,
     n_resamples: int = 1000,
+    subgroup: str = "",
 ) -> Scores:
     """Point estimates, intervals over whole groups, and baselines on the same rows.
 
@@ -90,10 +91,36 @@ def score(
         simple: The same of simple features; the same rows.
         seed: Of the bootstrap.
         n_resamples: Of the bootstrap; 0 gives no intervals.
+        subgroup: What the rows of the output are, where they are a part.
     """
-    return _score(
-        output, output.outcome, output.rows, target, embeddings, simple, seed, n_resamples
+    outcome, rows = output.outcome, output.rows
+    groups = embeddings.groups[rows]
+    n_groups = len(np.unique(groups))
+    if outcome is None:
+        scores = tuple(Score(metric, missing=output.missing) for metric in output.metrics)
+        per_class = n_per_class(target, embeddings, rows)
+        return Scores(scores, len(rows), n_groups, per_class, 0.95, "none", subgroup)
+    intervals = bootstrap(outcome, groups, n_resamples=n_resamples, seed=seed)
+    values, trivial = values_of(outcome), values_of(output.trivial)
+    if output.trivial is None and output.trivial_name:
+        trivial = dict(output.chance)  # the baseline is a random guess itself
+    on_simple = values_of(None if simple is None else simple.outcome)
+    scores = tuple(
+        Score(
+            metric,
+            values.get(metric),
+            None if metric in values else outcome.reasons().get(metric, "it has no value here"),
+            *_ends(intervals, i, metric, metric in values),
+            chance=output.chance.get(metric),
+            trivial=trivial.get(metric),
+            simple=on_simple.get(metric),
+            seed_values=seed_values(outcome, metric),
+        )
+        for i, metric in enumerate(outcome.metrics)
     )
+    per_class = n_per_class(target, embeddings, rows)
+    level, method = intervals.level, intervals.method
+    return Scores(scores, len(rows), n_groups, per_class, level, method, subgroup)
 
 
 def score_subgroups(
@@ -126,19 +153,8 @@ def score_subgroups(
                 output.rows[at], None, missing=reason, metrics=output.outcome.metrics
             )
             other = _take(simple, at) if whole and simple is not None and simple.outcome else None
-            found.append(
-                _score(
-                    chosen,
-                    chosen.outcome,
-                    chosen.rows,
-                    target,
-                    embeddings,
-                    other,
-                    seed,
-                    n_resamples,
-                    subgroup=f"{name}={value}",
-                )
-            )
+            subgroup = f"{name}={value}"
+            found.append(score(chosen, target, embeddings, other, seed, n_resamples, subgroup))
     if isinstance(output.outcome, TagOutcome) and 1 < len(output.outcome.tags) <= MAX_TAGS:
         found += [
             _score_tag(tag, output, embeddings, simple, seed, n_resamples)
@@ -162,9 +178,7 @@ def _score_tag(
     if len(part.rows) < MIN_SUBGROUP:
         part = replace(part, outcome=None, missing=f"fewer than {MIN_SUBGROUP} test rows")
     other = None if simple is None or simple.outcome is None else _of_tag(simple, tag)
-    scores = _score(
-        part, part.outcome, part.rows, TAGS, embeddings, other, seed, n_resamples, f"tag={tag}"
-    )
+    scores = score(part, TAGS, embeddings, other, seed, n_resamples, f"tag={tag}")
     return replace(scores, n_per_class=n_tag)
 
 
@@ -196,46 +210,6 @@ def _take(output: Output, at: NDArray[np.int64]) -> Output:
         settings=output.settings,
         seeds=output.seeds,
     )
-
-
-def _score(
-    output: Output,
-    outcome: Outcome | None,
-    rows: NDArray[np.int64],
-    target: str,
-    embeddings: EmbeddingSet,
-    simple: Output | None,
-    seed: int,
-    n_resamples: int,
-    subgroup: str = "",
-) -> Scores:
-    groups = embeddings.groups[rows]
-    n_groups = len(np.unique(groups))
-    if outcome is None:
-        scores = tuple(Score(metric, missing=output.missing) for metric in output.metrics)
-        per_class = n_per_class(target, embeddings, rows)
-        return Scores(scores, len(rows), n_groups, per_class, 0.95, "none", subgroup)
-    intervals = bootstrap(outcome, groups, n_resamples=n_resamples, seed=seed)
-    values, trivial = values_of(outcome), values_of(output.trivial)
-    if output.trivial is None and output.trivial_name:
-        trivial = dict(output.chance)  # the baseline is a random guess itself
-    on_simple = values_of(None if simple is None else simple.outcome)
-    scores = tuple(
-        Score(
-            metric,
-            values.get(metric),
-            None if metric in values else outcome.reasons().get(metric, "it has no value here"),
-            *_ends(intervals, i, metric, metric in values),
-            chance=output.chance.get(metric),
-            trivial=trivial.get(metric),
-            simple=on_simple.get(metric),
-            seed_values=seed_values(outcome, metric),
-        )
-        for i, metric in enumerate(outcome.metrics)
-    )
-    per_class = n_per_class(target, embeddings, rows)
-    level, method = intervals.level, intervals.method
-    return Scores(scores, len(rows), n_groups, per_class, level, method, subgroup)
 
 
 def _ends(

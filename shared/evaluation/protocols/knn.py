@@ -1,6 +1,7 @@
 """Votes of the nearest labelled neighbours: nothing fitted, every train label used."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,9 @@ from shared.evaluation.protocol import (
     rows_of,
     widths_differ,
 )
+from shared.evaluation.protocols.nearest_centroid import METRICS as LABEL_METRICS
+from shared.evaluation.protocols.nearest_centroid import run_classifier
 
-LABEL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 CLASS_METRICS = (*LABEL_METRICS, "auroc", "log_loss", "brier", "ece")
 TAG_METRICS = ("auroc", "mean_average_precision", "macro_f1", "brier")
 VALUE_METRICS = ("r2", "rmse", "mae", "spearman", "pearson")
@@ -186,24 +188,23 @@ def _values(neighbours: Neighbours, train: Rows, test: Rows, embeddings: Embeddi
     )
 
 
+def nearest_neighbour(
+    train: NDArray[Any], labels: NDArray[np.int64], test: NDArray[Any]
+) -> NDArray[np.int64]:
+    """(n,) labels of the train rows with the largest inner product, on a tie of the first. Source:
+    AstroM3, arXiv:2411.08842, nearest-neighbour evaluation.
+
+    Args:
+        train: (n_train, d) unit vectors, or the mean of those of several modalities.
+        labels: (n_train,) class indices.
+        test: (n, d) of the same kind.
+    """
+    nearest: NDArray[np.int64] = labels[top_k(test, train, 1)[0][:, 0]]
+    return nearest
+
+
 def _run_nearest(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
-    """The label of the train row with the largest inner product, of the mean of unit vectors for
-    several modalities. Source: AstroM3, arXiv:2411.08842, nearest-neighbour evaluation."""
-    if (reason := widths_differ(task, embeddings)) is not None:
-        return missing(task, embeddings, LABEL_METRICS, reason)
-    train, test = (rows_of(task, embeddings, split) for split in ("train", SPLIT))
-    if (reason := reason_not_to_classify(train, test)) is not None:
-        return missing(task, embeddings, LABEL_METRICS, reason)
-    predicted = train.targets[top_k(test.vectors, train.vectors, 1)[0][:, 0]]
-    trivial, chance = classification_baseline(train.targets, test.targets, embeddings.classes)
-    return Output(
-        test.index,
-        ClassOutcome(test.targets, predicted, embeddings.classes),
-        trivial=trivial,
-        trivial_name=MAJORITY,
-        chance=chance,
-        settings={"n_train": len(train)},
-    )
+    return run_classifier(task, embeddings, nearest_neighbour)
 
 
 PROTOCOL = Protocol(

@@ -1,5 +1,8 @@
 """Nearest class centre by cosine: labelled, and nothing fitted."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +22,7 @@ from shared.evaluation.protocol import (
     widths_differ,
 )
 
-Vectors = NDArray[np.float32] | Floats
+Vectors = NDArray[np.floating[Any]]
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -51,13 +54,18 @@ def class_centres(vectors: Vectors, labels: NDArray[np.int64]) -> tuple[NDArray[
     return known, normalise(np.stack(means))
 
 
-def _run(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
+def run_classifier(
+    task: Task,
+    embeddings: EmbeddingSet,
+    predict: Callable[[Vectors, NDArray[np.int64], Vectors], NDArray[np.int64]],
+) -> Output:
+    """Output of what is a function of (train vectors, their classes, test vectors) alone."""
     if (reason := widths_differ(task, embeddings)) is not None:
         return missing(task, embeddings, METRICS, reason)
     train, test = (rows_of(task, embeddings, split) for split in ("train", SPLIT))
     if (reason := reason_not_to_classify(train, test)) is not None:
         return missing(task, embeddings, METRICS, reason)
-    predicted = nearest_centroid(train.vectors, train.targets, test.vectors)
+    predicted = predict(train.vectors, train.targets, test.vectors)
     trivial, chance = classification_baseline(train.targets, test.targets, embeddings.classes)
     return Output(
         test.index,
@@ -67,6 +75,10 @@ def _run(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
         chance=chance,
         settings={"n_train": len(train)},
     )
+
+
+def _run(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
+    return run_classifier(task, embeddings, nearest_centroid)
 
 
 PROTOCOL = Protocol(
