@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -21,6 +22,10 @@ from shared.encoders.checkpoints_vit import (
 )
 from shared.encoders.transformer import Block, draw_rows
 from shared.encoders.vit import VisionTransformer
+from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+from shared.evaluation.embeddings.vectors import normalise
+from shared.evaluation.protocols import knn
+from shared.evaluation.run import evaluate_arrays
 from shared.objectives.base import Position
 from shared.objectives.block_masks import block_mask, draw_masks, ratio_bounds
 from shared.objectives.dinov2 import DINOv2
@@ -394,6 +399,43 @@ def train_step(case: Any) -> dict[str, Tensor]:
     }
 
 
+def knn_eval(case: Any) -> dict[str, Tensor]:
+    """Upstream's votes are softmaxed over the largest k, so those of a smaller k do not sum to 1:
+    accuracy is that of the registered protocol, which does not depend on that."""
+    inputs, config = case.tensors("inputs"), case.config
+    x = {s: normalise(inputs[f"{s}_features"].numpy()) for s in ("train", "test")}
+    y = {s: inputs[f"{s}_labels"].numpy() for s in ("train", "test")}
+    sizes = [len(x["train"]), len(x["test"])]
+    ids = np.arange(sum(sizes)).astype(str)
+    embeddings = EmbeddingSet(
+        ids=ids,
+        vectors={"image": np.concatenate([x["train"], x["test"]]).astype(np.float32)},
+        present={"image": np.ones(len(ids), dtype=bool)},
+        labels=np.concatenate([y["train"], y["test"]]),
+        classes=tuple(str(c) for c in range(config["num_classes"])),
+        splits=np.repeat(["train", "test"], sizes),
+        groups=ids,
+        dataset="recorded",
+        model="recorded",
+        synthetic=True,
+        fingerprint="",
+    )
+    temperature = config["temperature"]
+    most = knn.nearest_neighbours(
+        x["train"], x["test"], max(config["nb_knn"]), temperature=temperature
+    )
+    protocol = plugins().registries.protocols.get("knn")
+    found = {}
+    for k in config["nb_knn"]:
+        nearest = knn.Neighbours(most.rows[:, :k], most.weights[:, :k])
+        votes = nearest.shares(y["train"], config["num_classes"])
+        found[f"scores.{k}"] = torch.tensor(votes, dtype=torch.float32)
+        settings = {"knn": {"k": k, "temperature": temperature}}
+        run = evaluate_arrays(embeddings, [protocol], settings=settings, n_resamples=0).runs[0]
+        found[f"top1.{k}"] = torch.tensor(run.scores["accuracy"].value, dtype=torch.float32)
+    return found
+
+
 _COMPONENTS = (vit_forward, stochastic_depth, dino_head, dino_loss, ibot_loss, koleo_loss)
-_COMPONENTS += (masking_generator, collate, schedules, train_step)
+_COMPONENTS += (masking_generator, collate, schedules, train_step, knn_eval)
 ADAPTERS: dict[str, Adapter] = {adapter.__name__: adapter for adapter in _COMPONENTS}
