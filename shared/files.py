@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from shared.errors import DataError, WriteError
+from shared.errors import ConfigError, DataError, WriteError
 
 
 @contextmanager
@@ -34,6 +35,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which becomes it when the block succeeds; `folder` must
+    not be there, or be empty.
+
+    Raises:
+        ConfigError: As `refuse_to_overwrite`.
+        WriteError: It cannot be written.
+    """
+    refuse_to_overwrite(folder)
+    make_folder(folder.parent)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if folder.is_dir():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise WriteError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Hold that a folder is not there, or is empty.
+
+    Raises:
+        ConfigError: Something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder} exists and is not empty: nothing is overwritten. Remove it, or choose "
+            "another."
+        )
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and try that it can be written to, before hours of work go into it.
 
@@ -54,7 +92,13 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically; NaN and infinity are refused, since JSON has none."""
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # half a character, as in a file name that is not UTF-8, becomes JSON's own escape
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def readable(name: str) -> str:
+    """A file's name without the surrogates that stand for bytes which are not UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -75,7 +119,7 @@ def inside(root: Path, path: Path) -> Path:
     """
     try:
         target = path.resolve()
-    except (OSError, RuntimeError) as error:  # a link to itself
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL in the name
         raise DataError(f"{path}: cannot be read ({error}).") from error
     absolute = root.absolute()
     if absolute.parent.name == "snapshots":

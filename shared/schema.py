@@ -50,7 +50,8 @@ class Schema:
     Attributes:
         modality: Name of the modality.
         axes: Shape rule: the name of each axis, the last one being `channel` where the input has
-            channels. `("time", "channel")` is any number of times by the listed channels.
+            channels. `("time", "channel")` is any number of times by the listed channels; of
+            texts, `("caption",)` is one or more a sample, `()` one.
         channels: The channels in the order of the last axis; empty for text.
         dtype: One of `DTYPES`.
     """
@@ -101,16 +102,19 @@ class Schema:
         """Hold one raw input against this schema.
 
         Args:
-            value: Array of shape `axes` (the last axis in the order of `channels`); a str, or a
-                mapping whose contents the preprocessor checks, where `dtype` says so.
+            value: Array of shape `axes` (the last axis in the order of `channels`); where `dtype`
+                says so, a str (with an axis, a tuple of them too), or a mapping whose contents the
+                preprocessor checks.
             where: File, row or sample id, for the message.
 
         Raises:
             DataError: Wrong kind, shape, number of channels, a NaN or a value out of range.
         """
         if self.dtype == "str":
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(f"{where}: {self.modality} is not a non-empty text.")
+            texts = value if self.axes and isinstance(value, tuple) else (value,)
+            if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+                kind = "non-empty text, nor a tuple of such" if self.axes else "non-empty text"
+                raise DataError(f"{where}: {self.modality} is not a {kind}.")
             return
         if self.dtype == "mapping":
             if not isinstance(value, Mapping):

@@ -86,14 +86,14 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
         raise DataError(f"{path} is damaged: it is not UTF-8 ({error}).") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file that holds a mapping.
+def read_json(path: Path, largest: int = LARGEST_TEXT) -> dict[str, Any]:
+    """A JSON file of at most `largest` bytes that holds a mapping.
 
     Raises:
         DataError: As `read_text`; no JSON, nested too deeply, or no mapping.
     """
     try:
-        data = json.loads(read_text(path))
+        data = json.loads(read_text(path, largest))
     except ValueError as error:
         raise DataError(f"{path} is damaged or no JSON: {error}.") from error
     except RecursionError as error:

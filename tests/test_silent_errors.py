@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import zoo
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.errors import ConfigError, DataError, WeightsError
 from shared.model import Model
 from shared.raw_inputs import as_array

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.real.sets import make_set
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 from shared.evaluation.embeddings.simple_features import image_statistics
 

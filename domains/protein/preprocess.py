@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from domains.protein.residues import RESIDUES
-from shared.encoders.bert import import_transformers
 from shared.errors import ConfigError, WeightsError, first_line
+from shared.optional import import_optional
 from shared.preprocess import Prepared, Preprocessor
 from shared.schema import Array, Schema
 
@@ -152,7 +152,7 @@ class TextFields(Preprocessor):
             DependencyError: transformers is not installed.
             WeightsError: There is no such tokenizer.
         """
-        transformers = import_transformers("The preprocessor text_fields")
+        transformers = import_optional("transformers", "text", "The preprocessor text_fields")
         name = self.settings["tokenizer"]
         try:
             return transformers.AutoTokenizer.from_pretrained(name)

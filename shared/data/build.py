@@ -35,6 +35,11 @@ def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     split_seed = node.get("split_seed", 0)
     check_value(split_seed, int, "data: split_seed")
     dataset: Dataset = registries.datasets.build(node["name"], "data", **settings)
+    if split_seed and dataset.table.splits is not None:
+        raise ConfigError(
+            f"data.split_seed={split_seed}: {dataset.name} brings its own splits. Leave it out."
+        )
+    dataset.split_seed = split_seed
     adapters = {m: registries.adapters.get(name) for m, name in chosen.items()}
     if adapters:
         dataset = AdaptedDataset(dataset, adapters)
@@ -42,9 +47,4 @@ def build_dataset(node: Mapping[str, Any], registries: Registries) -> Dataset:
     check_value(on_error, Literal["raise", "skip"], "data: on_error")
     if on_error == "skip":
         dataset = SkippingDataset(dataset)
-    if split_seed and dataset.table.splits is not None:
-        raise ConfigError(
-            f"data.split_seed={split_seed}: {dataset.name} brings its own splits. Leave it out."
-        )
-    dataset.split_seed = split_seed
     return dataset

@@ -1,4 +1,4 @@
-"""CSV files (RFC 4180, UTF-8, a header line), column by column."""
+"""CSV files (RFC 4180, a header line), column by column."""
 
 import csv
 import io
@@ -36,9 +36,12 @@ class CsvTable:
             DataError: There is no such column, or there are several.
         """
         if self.header.count(name) != 1:
-            count = "twice" if name in self.header else "not at all"
+            if name in self.header:
+                raise DataError(
+                    f"{self.path}: column {name!r} stands twice in the header. Rename one of them."
+                )
             raise DataError(
-                f"{self.path}: column {name!r} stands {count} in the header. "
+                f"{self.path}: column {name!r} stands not at all in the header. "
                 f"{suggest(name, set(self.header))} Choose it by data.{setting}."
             )
         position = self.header.index(name)
@@ -110,20 +113,24 @@ class CsvTable:
         return value
 
 
-def read_csv(path: Path, setting: str = "root") -> CsvTable:
+def read_csv(path: Path, setting: str = "root", encoding: str = "utf-8-sig") -> CsvTable:
     """Read a whole file; `setting` names it, for the message.
 
     Raises:
-        DataError: The file is missing, not UTF-8, cut inside quotes, or has a row of another width.
+        DataError: The file is missing, not of the encoding, cut inside quotes, or has a row of
+            another width.
     """
     if not path.exists():
         raise DataError(f"{path}: there is no such file. Give {setting}=FILE.csv.")
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        text = read_bytes(path).decode(encoding)
         with _long_cells():
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not a UTF-8 text file ({error}). Save it as UTF-8.") from error
+        name = encoding.removesuffix("-sig").upper()
+        raise DataError(
+            f"{path}: is not a {name} text file ({error}). Save it as {name}."
+        ) from error
     except csv.Error as error:
         raise DataError(f"{path}: is not a whole CSV file ({error}). Get it anew.") from error
     if not rows:

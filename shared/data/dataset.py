@@ -1,11 +1,12 @@
 """What a dataset is: samples with one or more modalities, ids, labels, groups and splits."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class SampleTable:
         targets: By name, a number of each sample, NaN where unknown.
         subgroups: By name (`hospital`, `telescope`), what each sample belongs to, empty where
             unknown: scores are told for each, and nothing is split or resampled by it.
+        annotations: By name, a text of each sample that one protocol reads (outlines as JSON),
+            empty where it has none: nothing is predicted, and no scores are told apart by it.
     """
 
     ids: Sequence[str]
@@ -53,6 +56,7 @@ class SampleTable:
     tags: Mapping[str, Numbers] = field(default_factory=dict)
     targets: Mapping[str, Numbers] = field(default_factory=dict)
     subgroups: Mapping[str, Sequence[str] | NDArray[np.str_]] = field(default_factory=dict)
+    annotations: Mapping[str, Sequence[str] | NDArray[np.str_]] = field(default_factory=dict)
 
 
 class Dataset(ABC):
@@ -65,6 +69,8 @@ class Dataset(ABC):
         source: File or folder that says which samples there are, for messages; empty where none.
         synthetic: Whether nobody measured the data.
         split_seed: Another one, another split, where the table does not say the splits.
+        evaluator: Name of the registered evaluator that suits it; empty: the domain's first.
+        paths: Which settings are paths as the user wrote them, `~` and relative ones included.
     """
 
     name: str
@@ -72,6 +78,8 @@ class Dataset(ABC):
     source: str = ""
     synthetic: bool = False
     split_seed: int = 0
+    evaluator: str = ""
+    paths: ClassVar[tuple[str, ...]] = ("root",)
     schemas: Mapping[str, Schema]
 
     @abstractmethod
@@ -95,6 +103,30 @@ class Dataset(ABC):
         (or sizes and times for large sets) for readers."""
 
     @property
+    def caption_counts(self) -> Sequence[int] | None:
+        """Captions of every sample, where a modality holds several texts a sample (`CAPTIONS`)."""
+        return None
+
+    def evaluated(self) -> "Dataset":
+        """This dataset as evaluation reads it: with one row a caption where samples have several
+        (`CaptionRows`), else itself."""
+        from shared.data.captions import CaptionRows  # built on this module
+
+        counts = self.caption_counts
+        return self if counts is None else CaptionRows(self, counts)
+
+    def content(self, raw: Raw) -> Raw:
+        """What of a sample its copies share, by which duplicates are found: all of it, unless a
+        view says otherwise."""
+        return raw
+
+    def describe_as(self, dataset: "Dataset") -> None:
+        """Say of this dataset, a view of another, what the other says of itself."""
+        self.name, self.version, self.source = dataset.name, dataset.version, dataset.source
+        self.synthetic, self.evaluator = dataset.synthetic, dataset.evaluator
+        self.split_seed, self.schemas = dataset.split_seed, dataset.schemas
+
+    @property
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} version {self.version}" if self.version else self.name
@@ -112,9 +144,10 @@ class Dataset(ABC):
         return table
 
     def _check_truths(self, table: SampleTable) -> None:
-        """Tags, targets and subgroups: one entry a sample, and numbers that can be right."""
+        """Tags, targets and texts: one entry a sample, and numbers that can be right."""
         truths: dict[str, Mapping[str, Any]]
-        truths = {"tag": table.tags, "target": table.targets, "subgroup": table.subgroups}
+        truths = {"tag": table.tags, "target": table.targets}
+        truths |= {"subgroup": table.subgroups, "annotation": table.annotations}
         for kind, columns in truths.items():
             for name, column in columns.items():
                 if len(column) != len(table.ids):
@@ -176,6 +209,11 @@ class Dataset(ABC):
     def subgroups(self) -> dict[str, NDArray[np.str_]]:
         """By name, (n,) what each sample belongs to, empty where unknown."""
         return {name: np.asarray(c, np.str_) for name, c in self.table.subgroups.items()}
+
+    @cached_property
+    def annotations(self) -> dict[str, NDArray[np.str_]]:
+        """By name, (n,) texts that one protocol reads, empty where there is none."""
+        return {name: np.asarray(c, np.str_) for name, c in self.table.annotations.items()}
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -239,13 +277,14 @@ class Dataset(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """Data fingerprint: ids, labels, classes, groups, splits, contents and, where there are
-        any, tags, targets and subgroups; 16 hex digits."""
+        any, tags, targets, subgroups and annotations; 16 hex digits."""
         digest = hashlib.sha256(self.content_fingerprint().encode())
         labels = self.labels.astype(np.str_).tolist()
         for column in (self.ids.tolist(), labels, self.classes, self.groups, self.splits):
             digest.update("\x1f".join(column).encode() + b"\x1e")
         truths: dict[str, Mapping[str, Any]]
-        truths = {"tag": self.tags, "target": self.targets, "subgroup": self.subgroups}
+        truths = {"tag": self.tags, "target": self.targets}
+        truths |= {"subgroup": self.subgroups, "annotation": self.annotations}
         for kind, columns in truths.items():
             for name, values in columns.items():
                 texts = np.asarray(values).astype(np.str_).tolist()
@@ -263,13 +302,16 @@ class AdaptedDataset(Dataset):
                 f"data.adapters names {sorted(unknown)}, but {dataset.name} gives "
                 f"{sorted(dataset.schemas)}."
             )
-        self.name, self.synthetic = dataset.name, dataset.synthetic
-        self.version = dataset.version
+        self.describe_as(dataset)
         self._dataset, self._adapters = dataset, adapters
         self.schemas = {
             modality: adapters[modality].convert_schema(schema) if modality in adapters else schema
             for modality, schema in dataset.schemas.items()
         }
+
+    @property
+    def caption_counts(self) -> Sequence[int] | None:
+        return self._dataset.caption_counts
 
     def make_table(self) -> SampleTable:
         return self._dataset.table
@@ -313,9 +355,9 @@ def hash_files(paths: Sequence[Any]) -> str:
         try:
             check_regular(path)
             with path.open("rb") as file:
-                digest.update(f"{path.name}:{path.stat().st_size}\x1f".encode())
+                digest.update(os.fsencode(f"{path.name}:{path.stat().st_size}\x1f"))
                 while block := file.read(1 << 20):
                     digest.update(block)
         except (OSError, DataError):
-            digest.update(f"{path.name}:unreadable\x1f".encode())
+            digest.update(os.fsencode(f"{path.name}:unreadable\x1f"))
     return digest.hexdigest()

@@ -1,45 +1,38 @@
 """Datasets of no domain: a folder of images by class, a table of texts."""
 
-import io
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, TypeVar
 
 from shared.data.csv_table import CsvTable, read_csv
 from shared.data.dataset import SPLITS, Dataset, Raw, SampleTable, hash_files
+from shared.data.image_files import IMAGE, IMAGE_SUFFIXES, read_image
 from shared.errors import ConfigError, DataError
-from shared.files import inside
-from shared.schema import Channel, Schema
-from shared.untrusted import read_bytes
-
-if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
+from shared.files import inside, readable
+from shared.schema import Schema
 
 _T = TypeVar("_T")
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
-RGB = tuple(Channel(name, valid_range=(0, 255)) for name in ("red", "green", "blue"))
-IMAGE = Schema("image", ("height", "width", "channel"), RGB, "uint8")
 TEXT = Schema("text", (), (), "str")
 
-# Only these decoders are tried: Pillow has others that start external programs.
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
-# Pillow's modes of at most 8 bits a channel whose conversion to RGB keeps the values' meaning.
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _LAYOUTS = "root/<class>/<image> or root/{train,val,test}/<class>/<image>"
-_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _STRIP_BYTE_COUNTS = 258, 277, 279  # tags of TIFF 6.0
-_SAMPLE_FORMAT, _SIGNED = 339, 2
-_BMP_HEADER = b"\x28\0\0\0"  # the common one, after which nothing follows the pixels
-# what Pillow logs of a broken file is in the error that it raises, too
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class ImageFile(NamedTuple):
+    """One image of a folder of images.
+
+    Attributes:
+        split: That the folders state; None where they do not.
+        class_name: None where it is not known.
+        path: Of the file.
+    """
+
+    split: str | None
+    class_name: str | None
+    path: Path
 
 
 class ImageFolder(Dataset):
@@ -52,7 +45,12 @@ class ImageFolder(Dataset):
     Files of more than 8 bits a channel are refused, since squeezing them is a scientific choice,
     and so are files of several pages.
 
-    Files with other suffixes than `IMAGE_SUFFIXES` and hidden ones are ignored.
+    Files with other suffixes than `suffixes` and hidden ones are ignored. Links to folders are not
+    followed inside a class, nor where they lead back to a folder that they lie in: each counts as a
+    sample that cannot be read.
+
+    Attributes:
+        suffixes: Of the files that are images.
 
     Args:
         root: The folder.
@@ -68,6 +66,8 @@ class ImageFolder(Dataset):
     """
 
     name = "image_folder"
+    paths = ("root", "metadata")
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
 
     def __init__(
         self,
@@ -90,30 +90,40 @@ class ImageFolder(Dataset):
             )
 
     @cached_property
-    def _files(self) -> list[tuple[str | None, str, Path]]:
-        """Split (None where the folders say none), class and path of every image."""
+    def _files(self) -> list[ImageFile]:
         folders = _folders(self.root)
         if not folders:
             raise DataError(f"{self.root}: holds no folder. The layout is {_LAYOUTS}.")
         splits = [folder for folder in folders if folder.name in SPLITS]
         if not splits:
-            return [(None, c.name, path) for c in folders for path in _images(c)]
+            return self._files_by_class(self.root, None)
         if len(splits) < len(folders):
             other = ", ".join(f.name for f in folders if f not in splits)
             raise DataError(
                 f"{self.root}: holds {', '.join(f.name for f in splits)} beside {other}; the "
                 f"layout is {_LAYOUTS}. Rename {other}, or move it away."
             )
-        return [(s.name, c.name, path) for s in splits for c in _folders(s) for path in _images(c)]
+        return [file for folder in splits for file in self._files_by_class(folder, folder.name)]
+
+    def _files_by_class(self, root: Path, split: str | None) -> list[ImageFile]:
+        files: list[ImageFile] = []
+        for folder in _folders(root):
+            if _leads_back(folder):
+                files.append(ImageFile(split, None, folder))
+            else:
+                images = find_images(folder, self.suffixes)
+                files += [ImageFile(split, readable(folder.name), path) for path in images]
+        return files
 
     def make_table(self) -> SampleTable:
-        classes = tuple(sorted({c for _, c, _ in self._files}))
-        ids = [path.relative_to(self.root).as_posix() for _, _, path in self._files]
+        classes = tuple(sorted({file.class_name for file in self._files if file.class_name}))
+        index: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
+        ids = [readable(file.path.relative_to(self.root).as_posix()) for file in self._files]
         return SampleTable(
             ids=ids,
-            labels=[classes.index(c) for _, c, _ in self._files],
+            labels=[index.get(file.class_name, -1) for file in self._files] if classes else None,
             classes=classes,
-            splits=[s for s, _, _ in self._files if s] or None,
+            splits=[file.split for file in self._files if file.split] or None,
             **self._known_of(ids),
         )
 
@@ -133,88 +143,13 @@ class ImageFolder(Dataset):
         return self._columns.read(table, [row[name] for name in ids])
 
     def read(self, index: int) -> Raw:
-        return {"image": read_image(inside(self.root, self._files[index][2]))}
+        return {"image": read_image(inside(self.root, self._files[index].path))}
 
     def file(self, index: int, modality: str) -> str:
-        return str(self._files[index][2])
+        return str(self._files[index].path)
 
     def content_fingerprint(self) -> str:
-        return hash_files([path for _, _, path in self._files])
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """(height, width, 3) array of red, green and blue, converted as `ImageFolder` says.
-
-    Raises:
-        DataError: Not a whole image of a known format, more than 8 bits a channel, several pages,
-            or so large when decoded that Pillow takes it for a decompression bomb.
-    """
-    from PIL import Image, ImageOps
-
-    content = read_bytes(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd tags, and of sizes that are not yet too large
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                _check_image(image, path, content)
-                image.verify()  # the check sums of PNG, of which decoding leaves out some
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                upright = ImageOps.exif_transpose(image)
-                if image.mode in ("P", "PA"):
-                    upright = upright.convert("RGBA")  # resolves the palette's transparent entries
-                return np.array(upright.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {error} Scale it down or cut it into tiles.") from error
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost any kind on broken files
-        raise DataError(
-            f"{path}: is not a whole {', '.join(_FORMATS)} image ({error}). Get it anew, or remove "
-            "it."
-        ) from error
-
-
-def _check_image(image: "ImageFile", path: Path, content: bytes) -> None:
-    if image.mode not in _MODES or _bits(image) > 8:
-        raise DataError(
-            f"{path}: is an image of mode {image.mode} with more than 8 bits a channel, or with "
-            "other channels than grey or colours. Scale it to 8-bit RGB yourself: which values "
-            "become 0 and 255 is a choice."
-        )
-    if image.format == "TIFF" and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):  # type: ignore[attr-defined]
-        raise DataError(f"{path}: holds signed numbers, which are no colours. Convert it yourself.")
-    if (rows := _rows_stored(image, content)) != image.height:
-        raise DataError(
-            f"{path}: holds {rows} rows of pixels, where its header states {image.height}, which "
-            "is damaged or not of this image. Get it anew."
-        )
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1 and image.format != "MPO":  # a camera's JPEG with a preview is one picture
-        raise DataError(f"{path}: holds {pages} pages or frames. Save each one as a file.")
-
-
-def _bits(image: "ImageFile") -> int:
-    """Bits a channel in the file: Pillow opens 16-bit colour as mode RGB without a word."""
-    if image.format == "TIFF":
-        return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
-    deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
-    return 16 if deep else 8
-
-
-def _rows_stored(image: "ImageFile", content: bytes) -> int:
-    """Rows of pixels that an uncompressed image holds. Pillow reads as many as the header states:
-    it leaves out the others, and fills in what a TIFF lacks, both without a word."""
-    if image.format == "BMP" and content[14:18] == _BMP_HEADER:
-        tile: Any = image.tile[0]
-        if tile.codec_name == "raw":
-            stored = int((len(content) - tile.offset) // tile.args[1])
-            return max(stored, image.height)  # fewer are an error of Pillow's
-    if image.format == "TIFF" and image.info.get("compression") == "raw":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        if _STRIP_BYTE_COUNTS in tags:
-            bits = image.width * tags.get(_SAMPLES_PER_PIXEL, 1) * _bits(image)
-            return int(sum(tags[_STRIP_BYTE_COUNTS]) // ((bits + 7) // 8))
-    return image.height
+        return hash_files([file.path for file in self._files])
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -224,22 +159,28 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images of one class.
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that it lies in: who follows it never ends."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def find_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
+    """The images of one folder, sorted, and links to folders, which no reader can read.
 
     Raises:
         DataError: There is none, or there are folders where images should be.
     """
-    if inner := _folders(folder):
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    inner = [p for p in files if p.is_dir()]
+    if real := [p for p in inner if not p.is_symlink()]:
         raise DataError(
-            f"{folder}: is taken for a class, but holds the folder {inner[0].name}. The layout is "
+            f"{folder}: is taken for a class, but holds the folder {real[0].name}. The layout is "
             f"{_LAYOUTS}."
         )
-    files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    images = [p for p in files if p in inner or p.suffix.lower() in suffixes]
     if not images:
         raise DataError(
-            f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}). Remove it, or put images in."
+            f"{folder}: holds no image ({', '.join(suffixes)}). Remove it, or put images in."
         )
     return images
 

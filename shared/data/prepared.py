@@ -110,7 +110,8 @@ class PreparedDataset:
         for row in progress(rows, f"reading {self.dataset.name}"):
             prepared = self._prepare(row)
             for modality, value in prepared.items():
-                self._templates.setdefault(modality, value)
+                if modality not in self._templates:
+                    self._templates[modality] = self.preprocessors[modality].crop(value, None)
                 counts[modality] += 1
             if self._memory is not None:
                 self._memory[row] = prepared

@@ -43,13 +43,21 @@ class SkippingDataset(Dataset):
 
     Rows, ids and splits stay those of the dataset; a sample of which nothing can be read has no
     modality. Each is noted once, whoever finds it: the reader, the schema or the preprocessor.
+    Where evaluation reads one row a caption, an image that cannot be read is noted with each of its
+    captions: those are the rows that the scores lack.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self.name, self.version = dataset.name, dataset.version
-        self.synthetic, self.schemas = dataset.synthetic, dataset.schemas
+        self.describe_as(dataset)
         self._dataset = dataset
         self._reasons: dict[tuple[int, str], str] = {}
+
+    def evaluated(self) -> Dataset:
+        inner = self._dataset.evaluated()
+        return self if inner is self._dataset else SkippingDataset(inner)
+
+    def content(self, raw: Raw) -> Raw:
+        return self._dataset.content(raw)
 
     def make_table(self) -> SampleTable:
         return self._dataset.table

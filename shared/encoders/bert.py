@@ -7,22 +7,8 @@ import torch
 from torch import Tensor
 
 from shared.encoders.base import Embedding, Encoder
-from shared.errors import DataError, DependencyError
-
-
-def import_transformers(who: str) -> Any:
-    """The package transformers, for an encoder of this name.
-
-    Raises:
-        DependencyError: It is not installed.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise DependencyError(
-            f"{who} needs transformers: pip install 'domain-zoo[text]' ({error})"
-        ) from error
-    return transformers
+from shared.errors import DataError
+from shared.optional import import_optional
 
 
 def build_bert(
@@ -45,7 +31,7 @@ def build_bert(
     Raises:
         DependencyError: transformers is not installed.
     """
-    transformers = import_transformers("An encoder over BERT")
+    transformers = import_optional("transformers", "text", "An encoder over BERT")
     config = transformers.BertConfig(
         vocab_size=vocab_size,
         hidden_size=dim,

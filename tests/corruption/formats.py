@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.table import Table
 from PIL import Image
+from rasterio import Affine
+from rasterio.io import MemoryFile
 
 from domains.astro.datasets.astrom3 import AstroM3
 from domains.astro.datasets.astrom3_processed import AstroM3Processed
@@ -23,6 +25,7 @@ from domains.astro.datasets.osc_supernovae import OscSupernovae
 from domains.astro.datasets.sdss_s82_rrlyrae import SdssS82RRLyrae
 from domains.astro.datasets.snid import SnidSupernovaSpectra
 from domains.astro.schemas import META_COLUMNS, PHOTO_COLUMNS
+from domains.remote_sensing.datasets.geotiff_folder import GeotiffFolder
 from shared.data.dataset import Dataset
 from shared.data.generic import ImageFolder, TextTable
 from shared.evaluation.embeddings.embedding_files import load_embeddings, save_embeddings
@@ -242,6 +245,25 @@ def _image_file(name: str, content: bytes, suffix: str, **options: Any) -> Forma
     return Format(name, f"a/1{suffix}", content, read, others, **{"counted": True, **options})
 
 
+def _geotiff(**options: Any) -> bytes:
+    stored = (np.arange(3 * 24 * 32).reshape(3, 24, 32) * 4).astype(np.int16)
+    size = {"width": 32, "height": 24, "count": 3, "dtype": "int16", "nodata": 4}
+    place = {"crs": "EPSG:32631", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", **size, **place, **options) as file:
+            file.write(stored)
+            for number, name in enumerate(("green", "red", "nir"), start=1):
+                file.set_band_description(number, name)
+        return bytes(memory.read())
+
+
+def _geotiff_file(name: str, **options: Any) -> Format:
+    others = {f"b/{i}.tif": _geotiff() for i in range(2)}
+    read = lambda root: {"image": GeotiffFolder(str(root), unit="")[0]["image"]}  # noqa: E731
+    aims = (b"II*\0", b"\x00\x01", b"\x01\x01", b"\x11\x01", b"\x17\x01", b"<GDALMetadata>")
+    return Format(name, "a/1.tif", _geotiff(**options), read, others, aims=aims)
+
+
 def _processed(**options: Any) -> bytes:
     nested = pa.list_(pa.list_(pa.float32()))
     rows = range(3)
@@ -308,6 +330,8 @@ def make_formats(folder: Path) -> dict[str, Format]:
     Args:
         folder: An empty one, to write in.
     """
+    from caption_formats import caption_formats  # built on this module
+
     text: dict[str, Any] = {"text": True}
     table = {**text, "aims": (b"time", b"flux", b",", b"\n")}
     vot = {**text, "aims": (b"<FIELD", b"datatype", b"<TR", b"</TD", b"unit", b"STREAM", b"BINARY")}
@@ -413,7 +437,16 @@ def make_formats(folder: Path) -> dict[str, Format]:
             "WebP", _image("WEBP", lossless=True), ".webp", counted=False, aims=(b"RIFF", b"VP8")
         ),
         _image_file("BMP", _image("BMP"), ".bmp", aims=(b"BM", b"\x28\0\0\0")),
+        _geotiff_file("GeoTIFF"),
+        _geotiff_file(
+            "GeoTIFF, tiled and deflated",
+            compress="deflate",
+            tiled=True,
+            blockysize=16,
+            blockxsize=16,
+        ),
         Format("CSV of texts", "t.csv", texts, read_texts, **{**text, "aims": (b"id", b'"', b",")}),
+        *caption_formats(),
         _embedding_file(
             ".npz", folder, summed=True, aims=(*DIRECTORY, b"NUMPY", b"shape", b"descr")
         ),

@@ -38,7 +38,12 @@ NAMES = [
     "TIFF",
     "WebP",
     "BMP",
+    "GeoTIFF",
+    "GeoTIFF, tiled and deflated",
     "CSV of texts",
+    "JSON (Karpathy's captions)",
+    "CSV of captions",
+    "tar (webdataset)",
     "embeddings .npz",
     "embeddings .parquet",
 ]

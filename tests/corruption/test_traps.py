@@ -113,6 +113,7 @@ TRAPS: dict[str, tuple[str, Trap, str]] = {
     "pipe for FITS": ("FITS image (LAMOST)", pipe, "a pipe, socket or device"),
     "pipe for Parquet": ("Parquet", pipe, "a pipe, socket or device"),
     "pipe for PNG": ("PNG", pipe, "a pipe, socket or device"),
+    "pipe for GeoTIFF": ("GeoTIFF", pipe, "a pipe, socket or device"),
     "pipe for texts": ("CSV of texts", pipe, "a pipe, socket or device"),
     "pipe for text": ("machine-readable table (MRT)", pipe, "a pipe, socket or device"),
     "pipe for embeddings": ("embeddings .npz", pipe, "no such file"),
@@ -125,7 +126,7 @@ TRAPS: dict[str, tuple[str, Trap, str]] = {
         for name in (
             *("CSV, a star", "CSV, the table of stars", "FITS image (LAMOST)", "CSV of AstroM3"),
             *("ASAS-SN .dat", "zip", "Parquet", "JSON (Open Supernova Catalog)", "CSV of SDSS"),
-            *("CSV of SDSS, types", "machine-readable table (MRT)", "SNID .lnw", "PNG"),
+            *("CSV of SDSS, types", "machine-readable table (MRT)", "SNID .lnw", "PNG", "GeoTIFF"),
         )
     },
     "one line": ("CSV, a star", put(b"1," * 2**23), "16,777,216 characters"),

@@ -18,7 +18,8 @@ from PIL import Image
 
 from domains.astro.datasets.folder import StarFolder
 from shared.data.dataset import Dataset
-from shared.data.generic import TextTable, read_image
+from shared.data.generic import TextTable
+from shared.data.image_files import read_image
 from shared.errors import DataError, EvaluationError
 from shared.evaluation.embeddings.embedding_files import load_embeddings
 

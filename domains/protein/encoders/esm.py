@@ -6,8 +6,9 @@ from torch import Tensor
 
 from domains.protein.residues import ResidueTokens
 from shared.encoders.base import Embedding, Encoder
-from shared.encoders.bert import at_least_one_row, import_transformers, mean_over
+from shared.encoders.bert import at_least_one_row, mean_over
 from shared.errors import DataError
+from shared.optional import import_optional
 
 VOCABULARY = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
@@ -52,7 +53,7 @@ class Esm(Encoder):
         readout: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
-        transformers = import_transformers("The encoder esm")
+        transformers = import_optional("transformers", "text", "The encoder esm")
         self.frame = ResidueTokens(VOCABULARY, "<cls>", "<eos>", "<pad>", "<mask>")
         learned = variant == "esm1b"
         config = transformers.EsmConfig(

@@ -32,6 +32,7 @@ FULL = {
     "tags": {"t": [1, 0, NAN]},
     "targets": {"y": np.array([1.5, NAN, -1])},
     "subgroups": {"site": ["p", "", "q"]},
+    "annotations": {"outline": ["[1]", "", ""]},
 }
 
 
@@ -43,6 +44,7 @@ def test_wrappers_pass_on_what_is_known(wrap):
     np.testing.assert_array_equal(data.tags["t"], [1, 0, NAN])
     np.testing.assert_array_equal(data.targets["y"], [1.5, NAN, -1])
     assert data.subgroups["site"].tolist() == ["p", "", "q"]
+    assert data.annotations["outline"].tolist() == ["[1]", "", ""]
     assert data.tags["t"].dtype == np.float64
 
 
@@ -59,6 +61,7 @@ def test_the_fingerprint_without_is_that_of_before():
         {"targets": {"y": [1.5, NAN, -2]}},
         {"targets": {}},
         {"subgroups": {"site": ["p", "", "r"]}},
+        {"annotations": {"outline": ["[1]", "[2]", ""]}},
     ],
 )
 def test_the_fingerprint_follows_them(change):
@@ -73,6 +76,7 @@ def test_the_fingerprint_follows_them(change):
         ({"tags": {"t": [1, 0, 0.5]}}, "tag 't' of 'c' is 0.5; it takes 0, 1 or NaN"),
         ({"targets": {"y": [1, np.inf, 0]}}, "target 'y' of 'b' is inf; it takes a finite"),
         ({"subgroups": {"s": ["x"]}}, "subgroup 's' has 1 entries"),
+        ({"annotations": {"o": ["x"]}}, "annotation 'o' has 1 entries"),
     ],
 )
 def test_what_cannot_be_right_is_told(columns, message):

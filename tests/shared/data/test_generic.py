@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import struct
 import zlib
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from shared.data.generic import ImageFolder, TextTable
+from shared.data.skipping import SkippingDataset, save_skipped
 from shared.errors import ConfigError, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -114,6 +116,19 @@ def test_another_layout_is_told(tmp_path, make, words):
     with pytest.raises(DataError) as caught:
         len(ImageFolder(str(tmp_path / "root")))
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    """It is read, and everything that is told of it can be written."""
+    save(tmp_path / os.fsdecode(b"caf\xe9") / os.fsdecode(b"\xff.png"))
+    dataset = SkippingDataset(ImageFolder(str(tmp_path)))
+    assert dataset[0]["image"].shape == PIXELS.shape
+    assert len(dataset.fingerprint) == 16
+    assert (dataset.ids.tolist(), dataset.classes) == (["caf\ufffd/\ufffd.png"], ("caf\ufffd",))
+    dataset.refuse(0, "image", DataError(dataset.file(0, "image")))
+    save_skipped(tmp_path / "skipped.json", dataset.skipped)
+    entry = json.loads((tmp_path / "skipped.json").read_text(encoding="utf-8"))[0]
+    assert entry["reason"] == dataset.file(0, "image")
 
 
 def test_the_fingerprint_follows_the_pixels(folder):

@@ -71,6 +71,16 @@ class Below50(Preprocessor):
         return {"x": np.float32(raw)}
 
 
+class Windowed(Below50):
+    """Prepares more than it gives."""
+
+    def __call__(self, raw: Any) -> Prepared:
+        return {"whole": np.zeros((5, 2))}
+
+    def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
+        return {"window": prepared["whole"][:3, 0]}
+
+
 class Centred(Below50):
     """Learns a mean, of numbers other than 50."""
 
@@ -225,3 +235,11 @@ def test_embeddings_keep_what_was_skipped(tmp_path: Path, suffix: str) -> None:
     again = extract(embedder, SkippingDataset(Numbers(BROKEN)), batch_size=5, cache=tmp_path)
     assert len(embedder.sizes) == calls
     assert again.skipped == embeddings.skipped
+
+
+def test_a_batch_without_a_modality_is_empty_in_the_form_of_the_others() -> None:
+    data = PreparedDataset(Numbers({}), {"a": Windowed(A), "b": Below50(B)})
+    data.load(range(2))
+    full, empty = data.collate([data[0, 0]]).inputs["a"], data.collate([]).inputs["a"]
+    assert full["window"].shape == (1, 3)
+    assert {name: tensor.shape for name, tensor in empty.items()} == {"window": (0, 3)}
