@@ -43,9 +43,19 @@ def ready(model: "Model", device: str, batch_size: int) -> Iterator[None]:
             module.training = mode
 
 
-def as_list(value: Any) -> list[Any]:
-    """One raw input or several → several."""
-    return list(value) if isinstance(value, list | tuple) else [value]
+def check_inputs(model: "Model", modality: str, raws: Raws) -> None:
+    """Hold a modality against the model before anything is read.
+
+    Raises:
+        UnknownNameError: The model has no such modality.
+        DataError: There is no input.
+    """
+    if modality not in model.preprocessors:
+        raise UnknownNameError(
+            f"This model has no modality {modality!r}. {suggest(modality, model.modalities)}"
+        )
+    if not raws:
+        raise DataError(f"{modality} is an empty list.")
 
 
 def prepare(model: "Model", modality: str, raws: Raws, first: int = 0) -> list[Prepared | None]:
@@ -58,24 +68,21 @@ def prepare(model: "Model", modality: str, raws: Raws, first: int = 0) -> list[P
         first: The number of the first input, for messages.
 
     Raises:
-        UnknownNameError: The model has no such modality.
-        DataError: An input does not hold what the schema says, or there is none.
+        DataError: An input does not hold what the schema says.
     """
-    if modality not in model.preprocessors:
-        raise UnknownNameError(
-            f"This model has no modality {modality!r}. {suggest(modality, model.modalities)}"
-        )
-    if not raws:
-        raise DataError(f"{modality} is an empty list.")
     preprocessor, schema = model.preprocessors[modality], model.schemas[modality]
     prepared: list[Prepared | None] = []
     for number, raw in enumerate(raws, first):
         if raw is None:
             prepared.append(None)
             continue
-        array = as_array(raw, schema, f"input {number}")
-        schema.check(array, f"input {number}")
-        prepared.append(preprocessor.crop(preprocessor(array), None))
+        where = f"input {number}"
+        array = as_array(raw, schema, where)
+        schema.check(array, where)
+        try:
+            prepared.append(preprocessor.crop(preprocessor(array), None))
+        except DataError as error:
+            raise DataError(f"{where}: {modality}: {error}") from error
     return prepared
 
 
@@ -87,19 +94,29 @@ def embed(
     batch_size: int,
     precision: Precision,
 ) -> NDArray[np.float32]:
-    """Raw inputs of one modality → (n, dim) embeddings; the model is `ready`."""
-    prepared = [p for p in prepare(model, modality, raws) if p is not None]
-    if len(prepared) < len(raws):
+    """Raw inputs of one modality → (n, dim) embeddings; the model is `ready`.
+
+    They are read and prepared a batch at a time: files may be many.
+    """
+    check_inputs(model, modality, raws)
+    if any(raw is None for raw in raws):
         raise DataError(f"embed: {modality} holds None; give the samples that have it.")
     parts = []
-    for start in range(0, len(prepared), batch_size):
-        inputs = _collate(model, modality, prepared[start : start + batch_size])
+    for start in range(0, len(raws), batch_size):
+        prepared = prepare(model, modality, raws[start : start + batch_size], start)
+        inputs = _collate(model, modality, [p for p in prepared if p is not None])
         with torch.inference_mode(), autocast(model.device, precision):
             pooled = _encode_alone(model, modality, inputs)
-            rows = model.project(modality, pooled) if output == "projected" else pooled
+            rows = _output(model, modality, pooled, output)
         parts.append(rows.float().cpu().numpy())
         _check_values(parts[-1], modality, start, output == "projected")
     return np.concatenate(parts)
+
+
+def _output(model: "Model", modality: str, pooled: Tensor, output: "Output") -> Tensor:
+    if output == "projected":
+        return model.project(modality, pooled)
+    return model.apply_head(modality, pooled) if output == "unnormalized" else pooled
 
 
 def _check_values(rows: NDArray[np.float32], what: str, first: int, unit: bool = False) -> None:
@@ -239,7 +256,7 @@ def predict(
             "one entry a sample, None where the sample lacks it."
         )
     for modality, raws in raw.items():
-        prepare(model, modality, raws[:1])
+        check_inputs(model, modality, raws)
     for row in range(number):
         if all(raws[row] is None for raws in raw.values()):
             raise DataError(f"predict: sample {row} has none of {', '.join(raw)}.")

@@ -2,33 +2,31 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared import inference, weights
+from shared import inference, model_files, weights
 from shared.devices import Precision
 from shared.encoders.base import Embedding, Encoder, Fusion
 from shared.encoders.heads import Classifier, build_head
-from shared.errors import ConfigError, UnknownNameError, WeightsError, suggest
-from shared.files import atomic_path, write_json
-from shared.model_config import SETTINGS, ModelConfig, read_model_json, settings_hash, weights_path
+from shared.errors import ConfigError, suggest
+from shared.model_config import ModelConfig
+from shared.model_parts import build_encoder, build_part
 from shared.preprocess import Preprocessor
+from shared.raw_inputs import as_list
 from shared.registry import Registries
 from shared.schema import Schema
 
-FORMAT = 1
-Output = Literal["projected", "pooled"]
-OUTPUTS = ("projected", "pooled")
-# RuntimeError: torch refuses a size
-_DAMAGE = (ConfigError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
-WHOLE = ("fusion", "classifier")
-"""Parts of a model that belong to no modality."""
+if TYPE_CHECKING:
+    from shared.matching import Ranking
+
+Output = Literal["projected", "unnormalized", "pooled"]
+OUTPUTS = ("projected", "unnormalized", "pooled")
 
 
 class Model(nn.Module):
@@ -94,11 +92,11 @@ class Model(nn.Module):
             SchemaError: A preprocessor takes a channel that a schema lacks.
         """
         preprocessors = {
-            modality: _build_part(registries.preprocessors, parts.preprocess, schemas[modality])
+            modality: build_part(registries.preprocessors, parts.preprocess, schemas[modality])
             for modality, parts in config.modalities.items()
         }
         encoders = {
-            modality: _build_encoder(registries, parts.encoder, preprocessors[modality].sizes)
+            modality: build_encoder(registries, parts.encoder, preprocessors[modality].sizes)
             for modality, parts in config.modalities.items()
         }
         fusion = None
@@ -114,7 +112,7 @@ class Model(nn.Module):
                     f"model.fusion: {name} encodes one modality; choose what joins several, such "
                     "as joint_masked."
                 )
-            fusion = _build_part(registries.encoders, config.fusion, widths)
+            fusion = build_part(registries.encoders, config.fusion, widths)
         return cls(config, preprocessors, encoders, fusion, scalars or {})
 
     def _build_classifier(self) -> Classifier:
@@ -144,8 +142,14 @@ class Model(nn.Module):
 
     def project(self, modality: str, pooled: Tensor) -> Tensor:
         """(batch, dim) → (batch, embed_dim) of unit norm, float32."""
-        projected = self.heads[modality](pooled) if modality in self.heads else pooled
-        return nn.functional.normalize(projected.float(), dim=-1)
+        return nn.functional.normalize(self.apply_head(modality, pooled).float(), dim=-1)
+
+    def apply_head(self, modality: str, pooled: Tensor) -> Tensor:
+        """(batch, dim) → (batch, embed_dim) of any norm; as they are without a head."""
+        if modality not in self.heads:
+            return pooled
+        projected: Tensor = self.heads[modality](pooled)
+        return projected
 
     def project_tokens(self, modality: str, tokens: Tensor) -> Tensor:
         """(batch, length, token_dim) → (batch, length, embed_dim); as they are without a head."""
@@ -166,7 +170,7 @@ class Model(nn.Module):
         return joint
 
     @property
-    def classifier_features(self) -> Output:
+    def classifier_features(self) -> Literal["projected", "pooled"]:
         """What the classifier reads of each modality."""
         return self.config.classifier.features if self.config.classifier else "projected"
 
@@ -214,14 +218,17 @@ class Model(nn.Module):
         """Raw inputs → embeddings: `model.embed(photometry=[curve, …])`.
 
         Args:
-            output: `projected` (unit norm, comparable between modalities) or `pooled` (what the
-                encoder gives, often better under a linear probe).
-            batch_size: Inputs a forward pass.
+            output: `projected` (unit norm, comparable between modalities), `unnormalized` (the same
+                before its norm is made 1) or `pooled` (what the encoder gives, often better under
+                a linear probe).
+            batch_size: Inputs read and embedded at a time.
             device: `auto`, `cpu`, `cuda`, `mps`, …
             precision: `float32`, or `bfloat16` under autocast.
             **raw: By modality, one raw input or a list of them: an array whose last axis holds the
                 channels of `model.schemas[modality]` in that order, or a mapping (table) from
-                channel names to columns.
+                channel names to columns. An image of 8-bit colours may be a file or an image of
+                Pillow's too, and a folder stands for the images right in it, by name; they are
+                converted to RGB as `image_folder` does.
 
         Returns:
             (n, dim) float32 array; a dict of them where several modalities are given. A single raw
@@ -235,10 +242,11 @@ class Model(nn.Module):
             raise ConfigError(f"embed: give at least one of {', '.join(self.modalities)}.")
         if output not in OUTPUTS:
             raise ConfigError(f"output={output!r}. {suggest(output, OUTPUTS)}")
+        lists = self._lists(raw)
         with inference.ready(self, device, batch_size):
             embedded = {
-                m: inference.embed(self, m, inference.as_list(value), output, batch_size, precision)
-                for m, value in raw.items()
+                m: inference.embed(self, m, raws, output, batch_size, precision)
+                for m, raws in lists.items()
             }
         return embedded if len(raw) > 1 else next(iter(embedded.values()))
 
@@ -271,31 +279,97 @@ class Model(nn.Module):
         inference.require_classifier(self, self.config.name)
         if not raw:
             raise ConfigError(f"predict: give at least one of {', '.join(self.modalities)}.")
+        lists = self._lists(raw)
         with inference.ready(self, device, batch_size):
-            lists = {m: inference.as_list(value) for m, value in raw.items()}
             return inference.predict(self, lists, batch_size, precision)
+
+    def _lists(self, raw: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """By modality, one raw input or several → several."""
+        return {m: as_list(value, self.schemas.get(m)) for m, value in raw.items()}
+
+    def zero_shot(
+        self,
+        inputs: Any,
+        classes: Sequence[str],
+        templates: Sequence[str] = ("a photo of a {}.",),
+        *,
+        modality: str | None = None,
+        order: str = "normalise_first",
+        logit_scale: float | None = None,
+        batch_size: int = 64,
+        device: str = "auto",
+        precision: Precision = "float32",
+    ) -> NDArray[np.float32]:
+        """Class probabilities by texts alone: `model.zero_shot("photos/", ["forest", "river"])`.
+
+        Args:
+            inputs: One or several, as in `embed`.
+            classes: Their names, as a text says them.
+            templates: Texts in which `{}` stands for the name.
+            modality: Of the inputs; None: the only one beside `text`.
+            order: How the texts of a class become one vector: `normalise_first`, the mean of unit
+                vectors (CLIP's way), or `average_first`, the mean before their norm is made 1, as
+                some published evaluations have it.
+            logit_scale: Factor of the cosines before the softmax; None: what the model learned, 100
+                where it has none.
+            batch_size: Inputs read and embedded at a time.
+            device: `auto`, `cpu`, `cuda`, `mps`, …
+            precision: `float32`, or `bfloat16` under autocast.
+
+        Returns:
+            (n, len(classes)) float32, rows sum to 1.
+
+        Raises:
+            ConfigError: No `text` in the model, or classes, templates or an order that cannot be.
+            UnknownNameError, DataError: As `embed`.
+        """
+        from shared import matching
+
+        options = {"batch_size": batch_size, "device": device, "precision": precision}
+        return matching.zero_shot(
+            self, inputs, classes, templates, modality, order, logit_scale, options
+        )
+
+    def retrieve(
+        self,
+        *,
+        among: Any,
+        k: int = 10,
+        batch_size: int = 64,
+        device: str = "auto",
+        precision: Precision = "float32",
+        **query: Any,
+    ) -> "Ranking":
+        """The nearest of many: `model.retrieve(text="a river", among={"image": "photos/"}, k=5)`.
+
+        Args:
+            among: `{modality: inputs}`, as in `embed`, or the (n, embed_dim) array that `embed`
+                made of them, which spares their next search.
+            k: Candidates of each query; more than n counts as n.
+            batch_size: Inputs read and embedded at a time.
+            device: `auto`, `cpu`, `cuda`, `mps`, …
+            precision: `float32`, or `bfloat16` under autocast.
+            **query: The queries of one modality, as in `embed`.
+
+        Returns:
+            `indices` (q, k) int64 among the candidates, the nearest first and the smaller index
+            first where two tie, and `scores` (q, k) float32, their cosines.
+
+        Raises:
+            ConfigError: Several modalities, or k below 1.
+            UnknownNameError, DataError: As `embed`; an array that is no embeddings of this model.
+        """
+        from shared import matching
+
+        options = {"batch_size": batch_size, "device": device, "precision": precision}
+        return matching.retrieve(self, query, among, k, options)
 
     def save(self, folder: Path, card: str) -> None:
         """Write `model.safetensors`, `config.json`, `schema.json` and the card `README.md`.
 
         `config.json` is written last: a folder that has it is whole.
         """
-        modalities = {
-            modality: {
-                **asdict(parts),
-                "preprocess": {**parts.preprocess, "state": self.preprocessors[modality].state()},
-            }
-            for modality, parts in self.config.modalities.items()
-        }
-        architecture = {**self.config.to_dict(), "modalities": modalities}
-        config = {"format": FORMAT, **architecture, "scalars": sorted(self.scalars)}
-        schemas = {m: s.to_dict() for m, s in self.schemas.items()}
-        facts = {SETTINGS: settings_hash(config, schemas)}
-        weights.write_tensors(folder / "model.safetensors", self.state_dict(), facts)
-        write_json(folder / "schema.json", schemas)
-        with atomic_path(folder / "README.md") as temporary:
-            temporary.write_text(card, encoding="utf-8")
-        write_json(folder / "config.json", config)
+        model_files.write_model(self, folder, card)
 
     @classmethod
     def load(
@@ -318,83 +392,4 @@ class Model(nn.Module):
                 tensors do not fit.
             UnknownNameError: A modality or a part that does not exist here.
         """
-        if encoders is not None and not encoders:
-            raise ConfigError("encoders is empty: name at least one modality, or leave it out.")
-        try:
-            model, chosen = cls._from_json(folder, registries, encoders)
-        except _DAMAGE as error:
-            raise WeightsError(
-                f"{folder}: config.json and schema.json are damaged or do not belong together "
-                f"({type(error).__name__}: {error})."
-            ) from error
-        prefixes = None
-        if encoders is not None:
-            parts = ("encoders", "heads", "token_heads")
-            towers = [f"{part}.{m}." for m in chosen for part in parts]
-            whole = [part for part in WHOLE if getattr(model, part) is not None]
-            prefixes = [*towers, "scalars.", *(f"{part}." for part in whole)]
-        path = weights_path(folder, accept_edits)
-        weights.load_strictly(model, weights.read_tensors(path, prefixes), str(path))
-        return model.eval()
-
-    @classmethod
-    def _from_json(
-        cls, folder: Path, registries: Registries, encoders: Sequence[str] | None
-    ) -> tuple["Model", tuple[str, ...]]:
-        """The model with fresh weights and fitted preprocessing, and its modalities."""
-        config = read_model_json(folder, "config.json")
-        schemas = {
-            m: Schema.from_dict(s) for m, s in read_model_json(folder, "schema.json").items()
-        }
-        if config.pop("format", None) != FORMAT:
-            raise WeightsError(
-                f"{folder / 'config.json'} has another format; this version of zoo reads {FORMAT}."
-            )
-        chosen = tuple(config["modalities"]) if encoders is None else tuple(dict.fromkeys(encoders))
-        for modality in chosen:
-            if modality not in config["modalities"]:
-                raise UnknownNameError(
-                    f"{folder} has no modality {modality!r}. "
-                    f"{suggest(modality, config['modalities'])}"
-                )
-        states = {m: config["modalities"][m]["preprocess"].pop("state") for m in chosen}
-        if encoders is not None:
-            # what needs every modality goes when some are left out
-            if (config.get("classifier") or {}).get("fusion") == "concat":
-                config["classifier"] = None
-            fusion = config.get("fusion")
-            if fusion and not registries.encoders.get(fusion["name"]).encodes_alone:
-                config["fusion"] = None
-        config["modalities"] = {m: config["modalities"][m] for m in chosen}
-        scalars = dict.fromkeys(config.pop("scalars"), 0.0)
-        with weights.memory_for(folder / "model.safetensors"):
-            model = cls.build(ModelConfig.from_dict(config), schemas, registries, scalars)
-        for modality, state in states.items():
-            model.preprocessors[modality].load_state(state)
-        return model, chosen
-
-
-def _build_part(registry: Any, part: Mapping[str, Any], *args: object) -> Any:
-    settings = {key: value for key, value in part.items() if key != "name"}
-    if "name" not in part:
-        raise ConfigError(f"A {registry.kind} of the model has no 'name'.")
-    return registry.build(part["name"], "model", *args, **settings)
-
-
-def _build_encoder(
-    registries: Registries, part: Mapping[str, Any], sizes: Mapping[str, int]
-) -> Encoder:
-    """The encoder, told the sizes of its inputs that its constructor names."""
-    import inspect
-
-    target = registries.encoders.get(part["name"])
-    known = inspect.signature(target).parameters
-    derived = {name: size for name, size in sizes.items() if name in known}
-    clash = sorted(set(derived) & set(part))
-    if clash:
-        raise ConfigError(
-            f"model: encoder {part['name']!r}: {', '.join(clash)} follows from the data "
-            "and cannot be set."
-        )
-    encoder: Encoder = _build_part(registries.encoders, {**part, **derived})
-    return encoder
+        return model_files.read_model(cls, folder, registries, encoders, accept_edits)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -12,12 +12,14 @@ class HubSource:
     Attributes:
         repo: `owner/name` on the Hugging Face hub.
         revision: Commit; the newest when empty.
-        file: One file of a dataset repository; empty: a model's weights and config.
+        files: Which of its files are meant; empty: a model's weights and config.
+        repo_type: What the hub calls the repository.
     """
 
     repo: str
     revision: str = ""
-    file: str = ""
+    files: tuple[str, ...] = ()
+    repo_type: Literal["model", "dataset"] = "model"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,15 @@ class ModelEntry:
             which `model=FILE` is appended to, or variant → whole command.
         hub: Variant → published weights in this project's format.
         upstream: Variant → published weights in the format of the authors, which `importer` reads.
-        statistics: Variant → what the preprocessing of the authors' weights learned.
+        statistics: Variant → one file with what the preprocessing of the authors' weights learned.
         importer: `module:attribute` of a function that makes a `Model` of the authors' files:
-            `(path, registries, *, variant, statistics, classes)`, where `path` is a file or folder,
-            `variant` may be None (by content; the model's name then says which), `statistics` is a
-            path or None and `classes` the names in the order of the logits, or None.
+            `(path, registries, *, …)`, where `path` is a file or folder. It gets by name what it
+            has a parameter for: `variant`, None where the user named none (the model's name then
+            says which it is, or the function refuses); `configs`, by variant the node of the group
+            `model`; `statistics`, a path or None; `classes`, the names in the order of the logits
+            or None. Any other parameter, with a default, is a setting of `zoo import`.
+        exporter: `module:attribute` of a function `(model, folder, format)` that writes a `Model`
+            into an empty folder, in a format that other programs read.
     """
 
     variants: Mapping[str, str]
@@ -46,6 +52,7 @@ class ModelEntry:
     upstream: Mapping[str, HubSource] = field(default_factory=dict)
     statistics: Mapping[str, HubSource] = field(default_factory=dict)
     importer: str = ""
+    exporter: str = ""
 
     @property
     def data(self) -> dict[str, Any]:

@@ -39,12 +39,26 @@ def write_tensors(
         WriteError: It cannot be written.
     """
     facts = {**(metadata or {}), FINGERPRINT: tensors_fingerprint(tensors)}
+    _write(path, tensors, {HEAD: json.dumps(facts, sort_keys=True)})
+
+
+def write_foreign_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file atomically as other libraries do: transformers refuses one whose
+    head does not say which framework wrote it.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    _write(path, tensors, {"format": "pt"})
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], head: dict[str, str]) -> None:
     with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         try:
-            save_file(contiguous, temporary, {HEAD: json.dumps(facts, sort_keys=True)})
+            save_file(contiguous, temporary, head)
         except SafetensorError as error:
             raise WriteError(f"{path} cannot be written: {first_line(error)}.") from error
         # safetensors lets nobody else read what it writes
@@ -258,13 +272,26 @@ class KeyMap:
         )
 
     def convert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Upstream's tensors under our names."""
-        named = {}
+        """Upstream's tensors under our names.
+
+        Raises:
+            WeightsError: As `name`, or two tensors have the same name of ours.
+        """
+        named: dict[str, Tensor] = {}
         for upstream, tensor in tensors.items():
             name = self.name(upstream)
+            if name in named:
+                raise WeightsError(f"The checkpoint holds {name!r} twice, once as {upstream!r}.")
             if name is not None:
                 named[name] = tensor.T if upstream in self.transposed else tensor
         return named
+
+    def inverse(self) -> "KeyMap":
+        """From our names to upstream's; what upstream's files hold beside has none of ours."""
+        return KeyMap(
+            [(ours, upstream) for upstream, ours in self.rules],
+            transposed=[str(self.name(upstream)) for upstream in self.transposed],
+        )
 
 
 def _match(pattern: str, name: str) -> re.Match[str] | None:

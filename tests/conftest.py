@@ -6,11 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from zoo.plugins import plugins
+
+if TYPE_CHECKING:
+    from shared.model import Model
 
 # the first example pays for imports: no timing is asserted anywhere
 settings.register_profile("zoo", deadline=None, derandomize=True)
@@ -30,6 +34,39 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: ZOO_DATA or {folder} is needed")
     return folder
+
+
+@pytest.fixture
+def tiny_clip() -> "Model":
+    """A CLIP of images of 16 × 16 and texts of 12 ids in a space of 8 dimensions, at random, but
+    the same at every call."""
+    import torch
+
+    from shared.data.generic import TEXT
+    from shared.data.image_files import IMAGE
+    from shared.model import Model
+    from shared.model_config import ModelConfig
+
+    encoder = {"dim": 16, "depth": 1, "num_heads": 2}
+    head = {"name": "linear", "bias": False}
+    parts = {
+        "image": {
+            "preprocess": {"name": "clip_image", "image_size": 16},
+            "encoder": {"name": "clip_vision", "patch_size": 8, **encoder},
+            "head": head,
+        },
+        "text": {
+            "preprocess": {"name": "clip_tokens", "context_length": 12},
+            "encoder": {"name": "clip_text", **encoder},
+            "head": head,
+        },
+    }
+    config = ModelConfig.from_dict({"name": "tiny-clip", "embed_dim": 8, "modalities": parts})
+    schemas = {"image": IMAGE, "text": TEXT}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Model.build(config, schemas, plugins().registries, {"logit_scale": 2.0})
+    return model.eval()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.data.dataset import Raw as Raw
     from shared.data.dataset import SampleTable as SampleTable
     from shared.data.dataset import hash_files as hash_files
+    from shared.data.geotiff import read_geotiff as read_geotiff
     from shared.domain import Domain as Domain
     from shared.encoders.base import Embedding as Embedding
     from shared.encoders.base import Encoder as Encoder
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from shared.evaluation.protocol import Protocol as Protocol
     from shared.evaluation.protocol import Task as Task
     from shared.evaluation.results.compare import compare as compare
+    from shared.matching import Ranking as Ranking
     from shared.model import Model as Model
     from shared.model_entry import HubSource as HubSource
     from shared.model_entry import ModelEntry as ModelEntry
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from zoo.api import train as train
     from zoo.catalog import list_models as list_models
     from zoo.evaluation import evaluate as evaluate
+    from zoo.exporting import export as export
     from zoo.fine_tuning import fine_tune as fine_tune
     from zoo.loading import load as load
 
@@ -83,6 +86,7 @@ _HOMES = {
     "Encoder": "shared.encoders.base",
     "evaluate": "zoo.evaluation",
     "Evaluator": "shared.evaluation.evaluator",
+    "export": "zoo.exporting",
     "fine_tune": "zoo.fine_tuning",
     "fold_in": "shared.random",
     "Fusion": "shared.encoders.base",
@@ -104,7 +108,9 @@ _HOMES = {
     "Prepared": "shared.preprocess",
     "Preprocessor": "shared.preprocess",
     "Protocol": "shared.evaluation.protocol",
+    "Ranking": "shared.matching",
     "Raw": "shared.data.dataset",
+    "read_geotiff": "shared.data.geotiff",
     "Request": "shared.objectives.base",
     "SampleTable": "shared.data.dataset",
     "Schema": "shared.schema",

@@ -1,14 +1,17 @@
-"""Weights in the format of their authors → model folders of ours."""
+"""Weights in the format of their authors → models and model folders of ours."""
 
 import importlib
-import os
-import shutil
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import ConfigError, PluginError, WeightsError, first_line
+from shared.files import atomic_folder, refuse_to_overwrite
 from shared.model_entry import HubSource, ModelEntry
+from shared.settings import check_settings
 from zoo.catalog import card_path
+from zoo.config import load_group
 from zoo.options import ImportConfig
 from zoo.paths import cache_folder, offline, zoo_home
 from zoo.plugins import plugins
@@ -17,6 +20,41 @@ if TYPE_CHECKING:
     from shared.model import Model
 
 FILES = ("config.json", "model.safetensors")
+_PASSED = ("variant", "configs", "statistics", "classes")
+"""What importers are told by name, beside settings of their own."""
+
+
+def import_model(
+    entry: ModelEntry, family: str, variant: str | None, path: Path, config: ImportConfig
+) -> "Model":
+    """Read the authors' files.
+
+    Args:
+        entry: Of the family.
+        family: Name of the model.
+        variant: None: as the file's content says.
+        path: File or folder.
+        config: The rest.
+
+    Raises:
+        ConfigError: No files of this model can be imported, they do not tell which variant they
+            are, or a setting that the importer does not have.
+        WeightsError: The files are damaged or of another model.
+    """
+    importer = find_importer(entry, family)
+    given = {"statistics": config.statistics, "classes": config.classes}
+    settings = {k: v for k, v in given.items() if v is not None} | config.settings
+    if clash := [key for key in config.settings if key in _PASSED]:
+        raise ConfigError(f"settings.{clash[0]} is no setting of an import of its own.")
+    told: dict[str, Any] = {"variant": variant}
+    if "configs" in inspect.signature(importer).parameters:
+        told["configs"] = {v: load_group("model", file) for v, file in entry.variants.items()}
+    if config.statistics is not None:
+        settings["statistics"] = Path(config.statistics).expanduser()
+    registries = plugins().registries
+    check_settings(importer, (path, registries), settings | told, f"The import of {family}")
+    model: Model = importer(path, registries, **settings, **told)
+    return model
 
 
 def import_files(
@@ -30,100 +68,92 @@ def import_files(
     """Read the authors' files and write a model folder, whole or not at all.
 
     Args:
-        entry: Of the family.
-        family: Name of the model.
-        variant: None: as the file's content says.
-        path: File or folder.
-        config: The rest.
+        entry, family, variant, path, config: As of `import_model`.
         origin: Where the files come from, for the card.
 
     Returns:
         The model, and the folder it was written to.
 
     Raises:
-        ConfigError: No files of this model can be imported, or the folder is not empty.
-        WeightsError: The files are damaged or of another model.
+        ConfigError: As `import_model`, or the folder is not empty.
+        WeightsError: As `import_model`.
     """
-    if not entry.importer:
-        having = [e.name for e in plugins().registries.models if _can_import(e.name)]
-        raise ConfigError(
-            f"{family} has no importer of other people's weights; these have one: "
-            f"{', '.join(having) or 'none'}. A model folder of the zoo is loaded by its path."
-        )
-    module, _, attribute = entry.importer.partition(":")
-    try:
-        importer = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"The importer of {family}, {entry.importer}, fails: {error}.") from error
-    if config.out is not None:
-        _refuse_to_overwrite(Path(config.out).expanduser())
-    elif variant is not None:
-        _refuse_to_overwrite(cache_folder(family, variant))
-    statistics = None if config.statistics is None else Path(config.statistics).expanduser()
-    model: Model = importer(
-        path,
-        plugins().registries,
-        variant=variant,
-        statistics=statistics,
-        classes=config.classes,
-    )
-    folder = cache_folder(family, model.config.name.partition(":")[2])
-    if config.out is not None:
-        folder = Path(config.out).expanduser()
-    _refuse_to_overwrite(folder)
-    _save(model, folder, _card(model, family, origin, statistics is not None))
+    out = None if config.out is None else Path(config.out).expanduser()
+    if out is None and variant is not None:
+        out = cache_folder(family, variant)
+    if out is not None:
+        refuse_to_overwrite(out)
+    model = import_model(entry, family, variant, path, config)
+    folder = out or cache_folder(family, model.config.name.partition(":")[2])
+    with atomic_folder(folder) as temporary:
+        model.save(temporary, _card(model, entry, family, origin, config))
     return model, folder
 
 
-def _can_import(name: str) -> bool:
-    try:
-        entry: ModelEntry = plugins().registries.models.get(name)
-    except PluginError:
-        return False
-    return bool(entry.importer)
+def find_importer(entry: ModelEntry, family: str) -> Callable[..., Any]:
+    """The function that reads the authors' files of a family.
 
-
-def _refuse_to_overwrite(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    Raises:
+        ConfigError: It has none.
+        PluginError: It cannot be imported.
+    """
+    if not entry.importer:
         raise ConfigError(
-            f"{folder} exists and is not empty: nothing is overwritten. Remove it, or choose "
-            "another by out=FOLDER."
+            f"{family} has no importer of other people's weights; these have one: "
+            f"{families_with('importer')}. A model folder of the zoo is loaded by its path."
         )
+    return resolve(entry.importer, f"The importer of {family}")
 
 
-def _save(model: "Model", folder: Path, card: str) -> None:
-    """Write beside the folder and rename, so that nobody finds a half-written model."""
-    from shared.files import make_folder
+def resolve(reference: str, who: str) -> Callable[..., Any]:
+    """The function behind `module:attribute`.
 
-    make_folder(folder.parent)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    Raises:
+        PluginError: There is none.
+    """
+    module, _, attribute = reference.partition(":")
     try:
-        model.save(temporary, card)
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.rename(folder)
-    except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{who}, {reference}, fails: {error}.") from error
+    return found
 
 
-def _card(model: "Model", family: str, origin: str, with_statistics: bool) -> str:
+def families_with(field: str) -> str:
+    """Names of the models whose entry has an `importer` or an `exporter`."""
+    registry, having = plugins().registries.models, []
+    for entry in registry:
+        try:
+            if getattr(registry.get(entry.name), field):
+                having.append(entry.name)
+        except PluginError:
+            continue
+    return ", ".join(having) or "none"
+
+
+def _card(model: "Model", entry: ModelEntry, family: str, origin: str, config: ImportConfig) -> str:
     """The card of the family, and what is particular to this copy."""
     from shared.cards import input_table
 
     path = card_path(family)
     text = path.read_text(encoding="utf-8") if path else f"# {family}\n"
-    takes = "samples as measured" if with_statistics else "samples that are preprocessed already"
+    settings = "".join(f", with {key}={value}" for key, value in config.settings.items())
     return f"""{text.rstrip()}
 
 ## This copy
 
-`{model.config.name}`, imported from {origin}; fingerprint `{model.fingerprint()}`.
-It takes {takes}:
+`{model.config.name}`, imported from {origin}{settings}; fingerprint `{model.fingerprint()}`.
+It takes {samples_taken(entry, config)}:
 
 {input_table(model.schemas)}
 """
+
+
+def samples_taken(entry: ModelEntry, config: ImportConfig) -> str:
+    """In words, whether an imported model prepares samples itself."""
+    if entry.statistics and config.statistics is None:
+        return "samples that are preprocessed already"
+    return "samples as measured"
 
 
 def fetch_upstream(entry: ModelEntry, family: str, variant: str) -> Path:
@@ -136,38 +166,43 @@ def fetch_upstream(entry: ModelEntry, family: str, variant: str) -> Path:
     if offline():
         raise _not_to_be_had(entry, family, variant, "ZOO_OFFLINE forbids the network")
     try:
-        weights = _download(source, None)
+        weights = _download_upstream(source)
         config = ImportConfig()
         if statistics is not None:
-            config.statistics = str(_download(statistics, "dataset") / statistics.file)
+            config.statistics = str(_download_upstream(statistics))
     except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise _not_to_be_had(entry, family, variant, f"the hub says {reason}") from error
     return import_files(entry, family, variant, weights, config, f"`{source.repo}`")[1]
 
 
-def _download(source: HubSource, kind: str | None) -> Path:
+def _download_upstream(source: HubSource) -> Path:
+    """The one file of a source, or the folder of several."""
+    folder = zoo_home() / "upstream" / source.repo
+    download(source, source.files or FILES, folder)
+    return folder / source.files[0] if len(source.files) == 1 else folder
+
+
+def download(source: HubSource, files: Sequence[str], folder: Path) -> None:
+    """Fetch files of a repository of the hub into a folder; raises what the hub's client does."""
     from huggingface_hub import snapshot_download
 
-    folder = zoo_home() / "upstream" / source.repo
-    wanted: Any = [source.file] if source.file else list(FILES)
     snapshot_download(
         source.repo,
-        repo_type=kind,
+        repo_type=source.repo_type,
         revision=source.revision or None,
-        allow_patterns=wanted,
+        allow_patterns=list(files),
         local_dir=folder,
     )
-    return folder
 
 
 def _not_to_be_had(entry: ModelEntry, family: str, variant: str, reason: str) -> WeightsError:
     source, statistics = entry.upstream[variant], entry.statistics.get(variant)
-    fetch = f"{' and '.join(FILES)} of the hub's {source.repo}"
-    command = f"zoo import {family}:{variant} FOLDER"
+    fetch = f"{' and '.join(source.files or FILES)} of the hub's {source.repo}"
+    command = f"zoo import {family}:{variant} {'FILE' if len(source.files) == 1 else 'FOLDER'}"
     if statistics is not None:
-        fetch += f", and {statistics.file} of its dataset {statistics.repo}"
-        command += f" statistics={Path(statistics.file).name}"
+        fetch += f", and {statistics.files[0]} of its dataset {statistics.repo}"
+        command += f" statistics={Path(statistics.files[0]).name}"
     return WeightsError(
         f"{family}:{variant} is not in the cache, and {reason}. Fetch {fetch}; then `{command}` "
         f"puts the model into {cache_folder(family, variant)}. Or train one: "

@@ -9,7 +9,8 @@ from shared.errors import UnknownNameError, WeightsError, first_line, suggest
 from shared.model_config import ModelConfig
 from shared.model_entry import ModelEntry
 from zoo.config import load_group
-from zoo.importing import fetch_upstream
+from zoo.importing import download, fetch_upstream, import_model
+from zoo.options import ImportConfig
 from zoo.paths import cache_folder, offline
 from zoo.plugins import check_usable, plugins
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from shared.model import Model
 
 
+MODEL_FILES = ("config.json", "schema.json", "model.safetensors", "README.md")
 STATISTICS_SAMPLES = 100
 
 
@@ -38,8 +40,9 @@ def load(
     Args:
         name: `model` or `model:variant` (see `zoo list`), or the path of a model folder, which is
             anything with a path separator.
-        weights: A model folder to use for a named model; `"random"` for fresh weights, which are
-            given on no other condition. None: the cache in `ZOO_HOME`, then the hub.
+        weights: A model folder to use for a named model, or files of its authors, which are
+            imported in memory; `"random"` for fresh weights, which are given on no other condition.
+            None: the cache in `ZOO_HOME`, then the hub.
         encoders: Modalities to load; the tensors of the others are not read. None: all.
         seed: Of random weights.
         accept_edits: Whether config.json and schema.json of a folder may be others than those its
@@ -47,23 +50,23 @@ def load(
 
     Raises:
         UnknownNameError: No such model, variant or modality; the nearest names are given.
-        WeightsError: No weights to be had (the message says what to do), or a folder that is not
-            whole or does not fit.
+        WeightsError: No weights to be had (the message says what to do), or files that are not
+            whole or do not fit.
+        ConfigError: Files of the authors that do not tell the variant, which the name then has to.
     """
     if isinstance(name, Path) or is_path(name):
         if weights is not None:
             raise WeightsError(f"{name} is a model folder: it has its weights, drop weights=…")
         return _load_folder(model_folder(Path(name).expanduser()), encoders, accept_edits)
     entry, variant = find_model(name)
+    family, _, named = name.partition(":")
     if weights == "random":
-        return _random(name.partition(":")[0], entry, variant, encoders, seed)
-    family = name.partition(":")[0]
-    folder = model_folder(Path(weights)) if weights else fetch_weights(family, entry, variant)
+        return _random(family, entry, variant, encoders, seed)
+    path = Path(weights).expanduser() if weights else None
+    folder = model_folder(path) if path else fetch_weights(family, entry, variant)
     if entry.importer and not (folder / "schema.json").is_file():
-        raise WeightsError(
-            f"{folder} is no model folder of the zoo. If it holds the authors' weights, import "
-            f"them first: zoo import {family}:{variant} {folder}."
-        )
+        imported = import_model(entry, family, variant if named else None, folder, ImportConfig())
+        return imported if encoders is None else _keep(imported, encoders)
     model = _load_folder(folder, encoders, accept_edits)
     expected = f"{family}:{variant}"
     if model.config.name != expected:
@@ -139,17 +142,7 @@ def _random(
 
     registries = plugins().registries
     node = load_group("model", entry.variants[variant])
-    config = ModelConfig.from_dict({**node, "name": f"{family}:{variant}"})
-    if encoders is not None:
-        for modality in encoders:
-            if modality not in config.modalities:
-                raise UnknownNameError(
-                    f"{config.name} has no modality {modality!r}. "
-                    f"{suggest(modality, config.modalities)}"
-                )
-        # what reads every modality goes when some are left out
-        chosen = {m: config.modalities[m] for m in encoders}
-        config = replace(config, modalities=chosen, classifier=None)
+    config = _narrow(ModelConfig.from_dict({**node, "name": f"{family}:{variant}"}), encoders)
     samples = build_dataset(entry.data, registries)
     if config.classifier is not None and config.classifier.num_classes is None:
         classes = list(samples.classes)
@@ -161,6 +154,38 @@ def _random(
     data = PreparedDataset(samples, model.preprocessors)
     data.fit_preprocessors(samples.indices("train")[:STATISTICS_SAMPLES].tolist())
     return model.eval()
+
+
+def _narrow(config: ModelConfig, encoders: Sequence[str] | None) -> ModelConfig:
+    """The config of these modalities alone; what reads every modality goes."""
+    if encoders is None:
+        return config
+    for modality in encoders:
+        if modality not in config.modalities:
+            raise UnknownNameError(
+                f"{config.name} has no modality {modality!r}. "
+                f"{suggest(modality, config.modalities)}"
+            )
+    chosen = {m: config.modalities[m] for m in encoders}
+    return replace(config, modalities=chosen, classifier=None)
+
+
+def _keep(model: "Model", encoders: Sequence[str]) -> "Model":
+    """These modalities of a model; the same tensors."""
+    from shared.model import Model
+
+    config = replace(_narrow(model.config, encoders), fusion=None)
+    parts = {m: (model.preprocessors[m], model.encoders[m]) for m in config.modalities}
+    kept = Model(
+        config,
+        {m: preprocessor for m, (preprocessor, _) in parts.items()},
+        {m: encoder for m, (_, encoder) in parts.items()},  # type: ignore[misc]
+        None,
+        dict.fromkeys(model.scalars, 0.0),
+    )
+    tensors = model.state_dict()
+    kept.load_state_dict({name: tensors[name] for name in kept.state_dict()})
+    return kept.eval()
 
 
 def fetch_weights(family: str, entry: ModelEntry, variant: str) -> Path:
@@ -189,14 +214,7 @@ def fetch_weights(family: str, entry: ModelEntry, variant: str) -> Path:
             f"{source.repo} elsewhere and put its files into {folder}. {train}"
         )
     try:
-        from huggingface_hub import snapshot_download
-
-        snapshot_download(
-            source.repo,
-            revision=source.revision or None,
-            allow_patterns=["config.json", "schema.json", "model.safetensors", "README.md"],
-            local_dir=folder,
-        )
+        download(source, MODEL_FILES, folder)
     except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
         raise WeightsError(
             f"{source.repo} could not be fetched ({type(error).__name__}: {first_line(error)}). "

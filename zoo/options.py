@@ -1,5 +1,4 @@
-"""What `zoo eval`, `embed`, `predict` and `import` can be told, typed: configs/<verb>.yaml and the
-Python API agree on it."""
+"""What all verbs but `train` can be told, typed: configs/<verb>.yaml and the Python API agree."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ class EmbedConfig:
         weights: A model folder, or `random`.
         out: File to write.
         modalities: Modalities to embed; None: all that model and data share.
-        output: `projected` or `pooled`.
+        output: `projected`, `unnormalized` or `pooled`.
         batch_size: Samples a forward pass.
         device: `auto`, `cpu`, `cuda`, …
         precision: `float32` or `bfloat16`.
@@ -69,12 +68,27 @@ class ImportConfig:
         statistics: File with what the authors' preprocessing learned; None: the model takes
             preprocessed samples.
         classes: Names of the classes in the order of the logits; None: unknown.
+        settings: Of the model's importer, such as `image_size`.
         out: Folder to write; None: the cache, where `zoo.load(NAME)` finds it.
     """
 
     statistics: str | None = None
     classes: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     out: str | None = None
+
+
+@dataclass
+class ExportConfig:
+    """A model → files of another program.
+
+    Attributes:
+        format: Such as `transformers`.
+        weights: As of `zoo.load`.
+    """
+
+    format: str = "transformers"
+    weights: str | None = None
 
 
 @dataclass
@@ -83,7 +97,8 @@ class EvalConfig:
 
     Attributes:
         embeddings: A file of embeddings and labels, instead of model and data.
-        evaluator: Registered evaluator; None: the one of the model's domain.
+        evaluator: Registered evaluator; None: the one that the data name, else that of the model's
+            domain.
         protocols: Names of protocols; None: those of the evaluator.
         settings: By name of a protocol, what differs from its own settings.
         folds: Judge every sample once, by what was learned without its fold; None: judge the test

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import zoo
 from shared.errors import UnknownNameError
@@ -19,6 +20,21 @@ def data_folder(kind: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"domain-zoo is installed without its {kind}: reinstall it.")
+
+
+def make_paths_absolute(data: dict[str, Any]) -> None:
+    """Change the paths in a `data` node, which is read from other folders too."""
+    from zoo.plugins import plugins
+
+    name, datasets = data.get("name"), plugins().registries.datasets
+    chosen = datasets.get(name) if isinstance(name, str) and name in datasets else None
+    for key in getattr(chosen, "paths", ("root",)):
+        if isinstance(path := data.get(key), str):
+            data[key] = absolute(path)
+
+
+def absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def zoo_home() -> Path:

@@ -47,7 +47,11 @@ ASTROM3 = ModelEntry(
     },
     # of which split those without a number are is not said: 42, the authors' first, is assumed
     statistics={
-        variant: HubSource("AstroMLCore/AstroM3Dataset", file=f"splits/full/{seed}/info.json")
+        variant: HubSource(
+            "AstroMLCore/AstroM3Dataset",
+            files=(f"splits/full/{seed}/info.json",),
+            repo_type="dataset",
+        )
         for variant, seed in (
             *((f"clip-{seed}", seed) for seed in _SEEDS),
             *((variant, "42") for variant in ("clip", "all", "photo", "spectra", "meta")),

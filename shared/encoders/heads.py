@@ -1,6 +1,6 @@
 """Heads: from what an encoder gives to the space that modalities share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,11 @@ from torch import Tensor, nn
 
 from shared.errors import ConfigError, suggest
 from shared.settings import check_settings
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": nn.functional.gelu,
+}
 
 
 class LinearHead(nn.Linear):
@@ -24,18 +29,27 @@ class LinearHead(nn.Linear):
 
 
 class MLPHead(nn.Module):
-    """Linear, ReLU, linear.
+    """Linear, activation, linear.
 
     Args:
         in_dim: Width of the input.
         out_dim: Width of the output.
         hidden_dim: Width between; None: that of the input.
+        bias: Whether the two linear maps add learned constants.
+        activation: `relu`, or `gelu` by the error function.
 
     Raises:
-        ConfigError: `hidden_dim` is below 1.
+        ConfigError: `hidden_dim` is below 1, or there is no such activation.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, hidden_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        hidden_dim: int | None = None,
+        bias: bool = True,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         if hidden_dim is None:
             hidden_dim = in_dim
@@ -43,12 +57,16 @@ class MLPHead(nn.Module):
             raise ConfigError(
                 f"hidden_dim={hidden_dim} has to be at least 1, or null for the width of the input."
             )
-        self.layers = nn.ModuleList([nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)])
+        if activation not in _ACTIVATIONS:
+            raise ConfigError(f"activation={activation!r}. {suggest(activation, _ACTIVATIONS)}")
+        self.activation = _ACTIVATIONS[activation]
+        widths = ((in_dim, hidden_dim), (hidden_dim, out_dim))
+        self.layers = nn.ModuleList([nn.Linear(a, b, bias) for a, b in widths])
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_dim) → (…, out_dim)."""
         first, second = self.layers
-        out: Tensor = second(first(x).relu())
+        out: Tensor = second(self.activation(first(x)))
         return out
 
 

@@ -1,13 +1,12 @@
 """Random crops of several sizes of an image (SwAV, arXiv:2006.09882, §3.3), changed as in DINO."""
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from shared.errors import ConfigError
+from shared.optional import import_optional
 
 
 class MultiCrop:
@@ -29,7 +28,7 @@ class MultiCrop:
         std: By channel, what they were divided by.
 
     Raises:
-        ConfigError: torchvision is not installed.
+        DependencyError: torchvision is not installed.
     """
 
     def __init__(
@@ -108,12 +107,5 @@ def _clamp(image: Tensor) -> Tensor:
     return image.clamp(0, 1)
 
 
-def _transforms() -> ModuleType:
-    try:
-        from torchvision.transforms import v2
-    except ImportError as error:
-        raise ConfigError(
-            f"Crops need torchvision ({error}): pip install 'domain-zoo[vision]'."
-        ) from error
-    module: ModuleType = v2
-    return module
+def _transforms() -> Any:
+    return import_optional("torchvision.transforms.v2", "vision", "multi_crop")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.preprocess import Prepared, Preprocessor
 from shared.schema import Array, Schema
 
@@ -57,6 +57,12 @@ class ImagePreprocessor(Preprocessor):
         return {"in_channels": len(self.mean), "image_size": self.image_size}
 
     def __call__(self, raw: Array) -> Prepared:
+        """Raises DataError where values are missing."""
+        if missing := int(np.isnan(raw).sum()):
+            raise DataError(
+                f"image: {missing} of {raw.size} values are missing (no data), which resizing "
+                "would spread. Leave the image out, or fill them where the data are read."
+            )
         pixels = torch.from_numpy(np.asarray(raw, dtype=np.float32)).permute(2, 0, 1)
         square = _centre_square(_resize(pixels, self.image_size), self.image_size)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.encoders.checkpoints_vit import DINOV2, dinov2_training
 from shared.encoders.vit import VisionTransformer
 from shared.training.build import assemble

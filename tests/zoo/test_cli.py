@@ -27,7 +27,7 @@ def error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["trian"], ["no verb 'trian'", "Did you mean 'train'"]),
         (["train"], ["Choose a domain", "astro"]),
         (["train", "domain=astra"], ["no domain=astra", "Did you mean 'astro'"]),
-        (["train", "domain=astro", "data=stars"], ["no data=stars", "simulated_variable_stars"]),
+        (["train", "domain=astro", "data=stars"], ["no data=stars", "star_folder"]),
         (["train", "domain=astro", "optimizer.lrr=1"], ["'optimizer.lrr'", "optimizer.lr"]),
         (["train", "domain=astro", "+optimizer.lrr=1"], ["lrr", "optimizer.lr"]),
         (["train", "domain=astro", "trainer.max_epochs=ten"], ["trainer.max_epochs", "'ten'"]),
@@ -217,3 +217,10 @@ def test_results_schema_is_documented_by_its_own_file(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} >= {
         "config.yaml", "environment.json", "results.parquet", "predictions", "report.html",
     }  # fmt: skip
+
+
+def test_a_card_is_wrapped_and_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "rs-clip"]) == 0
+    told = capsys.readouterr().out
+    assert "RS5M_ViT-B-32_RET-2.pt" in told
+    assert "for you to judge." in told

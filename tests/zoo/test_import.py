@@ -411,10 +411,19 @@ def test_the_variant_decides_where_widths_agree(tmp_path: Path) -> None:
     assert load(path, variant="meta").modalities == ("metadata",)
 
 
-def test_a_file_of_the_authors_is_imported_first(tmp_path: Path) -> None:
-    write(tmp_path / "upstream", whole(), CONFIG)
-    with pytest.raises(WeightsError, match="zoo import astrom3:clip upstream"):
-        zoo.load("astrom3", weights="upstream")
+def test_files_of_the_authors_are_imported_in_memory(tmp_path: Path, home: Path) -> None:
+    folder = write(tmp_path / "upstream", whole(), CONFIG)
+    model = zoo.load("astrom3:clip-42", weights="upstream")
+    assert model.config.name == "astrom3:clip-42"
+    alone = zoo.load("astrom3", weights=folder / "model.safetensors", encoders=["metadata"])
+    assert alone.modalities == tuple(alone.preprocessors) == ("metadata",)
+    expected = {n: t for n, t in model.state_dict().items() if "metadata." in n or "scalars" in n}
+    found = alone.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[n], expected[n]) for n in found)
+    with pytest.raises(WeightsError, match="not astrom3:photo"):
+        zoo.load("astrom3:photo", weights="upstream")
+    assert not home.exists()
 
 
 def test_nothing_to_be_had_says_what_to_fetch(home: Path) -> None:
@@ -450,7 +459,7 @@ def test_the_hub(
     model = zoo.load("astrom3")
     assert model.config.name == "astrom3:clip"
     assert asked == [
-        ("AstroMLCore/AstroM3-CLIP", None, ["config.json", "model.safetensors"]),
+        ("AstroMLCore/AstroM3-CLIP", "model", ["config.json", "model.safetensors"]),
         ("AstroMLCore/AstroM3Dataset", "dataset", ["splits/full/42/info.json"]),
     ]
     expected = load(hub, statistics=statistics).embed(metadata=stars[0]["metadata"])

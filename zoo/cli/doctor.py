@@ -12,7 +12,9 @@ from pathlib import Path
 PACKAGES = {
     "torch": "base", "lightning": "base", "hydra-core": "base", "numpy": "base",
     "scikit-learn": "base", "astropy": "base", "pyarrow": "base", "matplotlib": "base",
-    "timm": "[vision]", "torchvision": "[vision]", "transformers": "[text]",
+    "timm": "[vision]", "torchvision": "[vision]", "open_clip_torch": "[vision]",
+    "transformers": "[text]", "sentencepiece": "[text]", "peft": "[lora]",
+    "rasterio": "[geotiff]", "opencv-python-headless": "[remote-sensing]",
 }  # fmt: skip
 
 

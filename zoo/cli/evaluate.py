@@ -63,20 +63,16 @@ def check(overrides: Sequence[str]) -> "EvalConfig":
     """
     from zoo.config import compose_config, typed
     from zoo.options import EvalConfig, check_evaluation
+    from zoo.paths import absolute, make_paths_absolute
 
     config = typed(EvalConfig, compose_config("eval", overrides))
     check_evaluation(config)
     # the evaluation is resumed from other folders, too
     for key in ("embeddings", "simple_features"):
         if (path := getattr(config, key)) is not None:
-            setattr(config, key, _absolute(path))
-    if isinstance(root := config.data.get("root"), str):
-        config.data["root"] = _absolute(root)
+            setattr(config, key, absolute(path))
+    make_paths_absolute(config.data)
     return config
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
 
 
 def evaluate_into(folder: Path | None, config: "EvalConfig", command: str) -> None:

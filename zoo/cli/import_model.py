@@ -14,9 +14,11 @@ EXAMPLES = """examples:
   zoo import astrom3:clip-42 model.safetensors          which variant it is to be
   zoo import astrom3:all FOLDER classes=[DSCT,EA]       names in the order of the logits
   zoo import astrom3 weights-best.pth out=models/mine   a plain state dict, to a folder of your own
+  zoo import rs-clip:ViT-B-32 RS5M_ViT-B-32.pt          a file that does not tell its variant
+  zoo import rs-clip FOLDER settings.image_size=448     for images of another size
 
-statistics: what the authors' preprocessing learned; with it the model takes samples as measured,
-without it samples that are preprocessed already."""
+statistics: what the authors' preprocessing learned; where there is such, the model takes samples as
+measured with it, and without it samples that are preprocessed already."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -35,13 +37,13 @@ def run(argv: Sequence[str]) -> int:
         nargs="*",
         default=[],  # else argparse counts it among the required ones
         metavar="KEY=VALUE",
-        help="statistics=…, classes=[…], out=…",
+        help="statistics=…, classes=[…], settings.KEY=…, out=…",
     )
     parser.add_argument("--dry-run", action="store_true", help="print all settings, run nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
     options = parser.parse_intermixed_args(argv)
     from zoo.config import compose_config, typed
-    from zoo.importing import import_files
+    from zoo.importing import import_files, samples_taken
     from zoo.loading import find_model
     from zoo.options import ImportConfig
 
@@ -58,10 +60,10 @@ def run(argv: Sequence[str]) -> int:
     from zoo.cli.report import next_lines
 
     ours = model.config.name if config.out is None else _as_path(folder)
-    takes = "as measured" if config.statistics else "preprocessed already, for want of statistics="
     console().print(
         f"{model.config.name}: {', '.join(model.modalities)}; "
-        f"{sum(p.numel() for p in model.parameters()):,} parameters; takes samples {takes}",
+        f"{sum(p.numel() for p in model.parameters()):,} parameters; takes "
+        f"{samples_taken(entry, config)}",
         highlight=False,
     )
     console().print(f"written to {folder}", highlight=False)

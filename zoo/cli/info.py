@@ -68,6 +68,6 @@ def _print(card: str, architecture: dict[str, Any]) -> None:
     from zoo.progress import console
 
     header, found, body = card.partition("\n---\n")
-    console().print(Markdown(body if found and header.startswith("---") else card))
+    console().print(Markdown(body if found and header.startswith("---") else card), soft_wrap=False)
     console().print("\narchitecture:")
     console().print(json.dumps(architecture, indent=2), highlight=False, markup=False)

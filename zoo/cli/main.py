@@ -12,6 +12,7 @@ VERBS = {
                 "zoo.cli.compare"),
     "embed": ("write embeddings of a dataset to Parquet or npz", "zoo.cli.embed"),
     "import": ("make a model of weights in the format of their authors", "zoo.cli.import_model"),
+    "export": ("write a model as other programs read it", "zoo.cli.export"),
     "predict": ("write predicted classes of a dataset to CSV or Parquet", "zoo.cli.predict"),
     "list": ("names of models, datasets, encoders, …", "zoo.cli.listing"),
     "info": ("what a model takes, holds and may be used for", "zoo.cli.info"),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from shared.data.batch import Batch
+from shared.data.generic import TEXT
 from shared.encoders.checkpoints_clip import clip_keys, clip_settings
 from shared.model import Model
 from shared.model_config import ModalityConfig, ModelConfig
@@ -244,6 +245,20 @@ def grad_accumulation(case: Any) -> dict[str, Tensor]:
     return found
 
 
+def tokenizer_clip_bpe(case: Any) -> dict[str, Tensor]:
+    """The ids stand in the JSON, one text after another, for several lengths of the context."""
+    spec, build = case.spec, plugins().registries.preprocessors.get("clip_tokens")
+    lengths = {key: key.removeprefix("ids_ctx") for key in spec["cases"][0] if key[:3] == "ids"}
+    for key, length in lengths.items():
+        context = spec["context_length"] if key == "ids" else int(length)
+        tokens = build(TEXT, context_length=context)
+        for entry in spec["cases"]:
+            ids = tokens.crop(tokens(entry["text"]), None)["input_ids"].tolist()
+            padding = [spec["pad"]] * (context - len(entry[key]))
+            assert ids == entry[key] + padding, (key, entry["text"])
+    return {}
+
+
 ADAPTERS: dict[str, Adapter] = {
     "clip_loss": clip_loss,
     "clip_loss_distributed": clip_loss_distributed,
@@ -253,4 +268,5 @@ ADAPTERS: dict[str, Adapter] = {
     "distill_clip_loss_distributed": distill_clip_loss_distributed,
     "filip_loss": filip_loss,
     "grad_accumulation": grad_accumulation,
+    "tokenizer_clip_bpe": tokenizer_clip_bpe,
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.data.batch import Batch
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.encoders.checkpoints_vit import (
     DINOV2,
     dinov2_objective_settings,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.data.batch import Batch
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.encoders.checkpoints_mae import mae_training, multimae_training
 from shared.encoders.checkpoints_vit import mae_settings
 from shared.model import Model

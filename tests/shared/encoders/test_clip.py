@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from shared.encoders.checkpoints_clip import clip_keys, clip_settings
-from shared.encoders.clip_blocks import quick_gelu
-from shared.encoders.clip_text import CLIPText
-from shared.encoders.clip_vision import CLIPVision
-from shared.errors import ConfigError, DataError
+from shared.encoders.checkpoints_clip import (
+    clip_keys,
+    clip_settings,
+    resize_grid,
+    resize_length,
+)
+from shared.encoders.clip import CLIPText, CLIPVision
+from shared.errors import ConfigError, DataError, WeightsError
 
 SMALL: dict[str, Any] = {"dim": 16, "depth": 2, "num_heads": 2}
 
@@ -22,7 +24,7 @@ def vision(**settings: Any) -> CLIPVision:
 
 def text(**settings: Any) -> CLIPText:
     torch.manual_seed(0)
-    return CLIPText(20, 7, **(SMALL | settings))
+    return CLIPText(**({"vocab_size": 20, "context_length": 7} | SMALL | settings))
 
 
 def test_shapes_and_empty_batches() -> None:
@@ -81,13 +83,14 @@ def test_inference_equals_training(quick: bool) -> None:
 
 
 def test_quick_gelu_is_near_gelu_but_another_function() -> None:
-    x = torch.linspace(-4, 4, 100)
-    difference = (quick_gelu(x) - nn.functional.gelu(x)).abs().max()
-    assert 0.01 < float(difference) < 0.03
     inputs = {"values": torch.randn(2, 3, 8, 8)}
-    assert not torch.allclose(
-        vision()(inputs).pooled, vision(quick_gelu=True)(inputs).pooled, atol=1e-5
-    )
+    exact, quick = vision(), vision(quick_gelu=True)
+    assert not torch.allclose(exact(inputs).pooled, quick(inputs).pooled, atol=1e-5)
+    x = torch.linspace(-4, 4, 100)
+    activation = quick.trunk.transformer.resblocks[0].mlp.gelu
+    torch.testing.assert_close(activation(x), x * torch.sigmoid(1.702 * x))
+    difference = exact.trunk.transformer.resblocks[0].mlp.gelu(x) - activation(x)
+    assert 0.01 < float(difference.abs().max()) < 0.03
 
 
 def test_refusals() -> None:
@@ -114,8 +117,8 @@ def test_upstream_names_and_defaults() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in named.items()} == {
         "heads.picture.weight": (4, 16),
         "heads.caption.weight": (4, 8),
-        "encoders.picture.blocks.3.linear1.bias": (1,),
-        "encoders.caption.blocks.11.self_attn.in_proj_weight": (1,),
+        "encoders.picture.trunk.transformer.resblocks.3.mlp.c_fc.bias": (1,),
+        "encoders.caption.trunk.transformer.resblocks.11.attn.in_proj_weight": (1,),
         "scalars.logit_scale": (),
     }
     image, caption = clip_settings(
@@ -123,3 +126,59 @@ def test_upstream_names_and_defaults() -> None:
     )
     assert image["num_heads"] == 16
     assert caption["context_length"] == 77
+
+
+def test_keys_go_both_ways() -> None:
+    keys = clip_keys("image", "text")
+    theirs = {"visual.proj": torch.randn(16, 4), "ln_final.bias": torch.randn(8)}
+    back = keys.inverse().convert(keys.convert(theirs))
+    assert back.keys() == theirs.keys()
+    assert all(torch.equal(back[name], theirs[name]) for name in theirs)
+
+
+def test_fresh_weights_are_spread_as_upstream_starts() -> None:
+    """GeoRSCLIP's specification, §2, Init; means of many draws."""
+    dim, depth = 128, 2
+    settings = {"dim": dim, "depth": depth, "num_heads": 2}
+    image, caption = vision(**settings).trunk, text(**settings, vocab_size=500).trunk
+    block = caption.transformer.resblocks[0]
+    for weight, std in (
+        (image.class_embedding, dim**-0.5),
+        (image.positional_embedding, dim**-0.5),
+        (image.transformer.resblocks[0].attn.in_proj_weight, (2 / (4 * dim)) ** 0.5),
+        (caption.token_embedding.weight, 0.02),
+        (caption.positional_embedding, 0.01),
+        (block.attn.in_proj_weight, dim**-0.5),
+        (block.attn.out_proj.weight, (dim * 2 * depth) ** -0.5),
+        (block.mlp.c_proj.weight, (dim * 2 * depth) ** -0.5),
+        (block.mlp.c_fc.weight, (2 * dim) ** -0.5),
+    ):
+        assert float(weight.detach().std()) == pytest.approx(std, rel=0.15)
+    for trunk in (image, caption):
+        assert not trunk.transformer.resblocks[0].attn.in_proj_bias.any()
+
+
+@pytest.mark.parametrize("make", [vision, text])
+def test_layers_are_numbered(make: Any) -> None:
+    encoder = make()
+    numbers = {name: encoder.layer_id(name) for name, _ in encoder.named_parameters()}
+    assert {numbers[n] for n in numbers if "resblocks.1" in n} == {2}
+    assert {n.split(".")[1] for n in numbers if numbers[n] == 3} <= {"ln_post", "ln_final"}
+    assert numbers["trunk.positional_embedding"] == 0
+    assert set(numbers.values()) == {0, 1, 2, 3}
+
+
+def test_images_of_other_channels() -> None:
+    encoder = CLIPVision(8, 13, **({"patch_size": 4} | SMALL))
+    assert encoder({"values": torch.randn(2, 13, 8, 8)}).tokens.shape == (2, 4, 16)
+
+
+def test_position_tables_of_other_sizes() -> None:
+    table = torch.randn(1 + 16, 5)
+    torch.testing.assert_close(resize_grid(table, 4), table)
+    assert torch.equal(resize_grid(table, 7)[0], table[0])
+    even = torch.ones(17, 5)
+    torch.testing.assert_close(resize_grid(even, 6), torch.ones(37, 5))
+    torch.testing.assert_close(resize_length(table, 17), table)
+    with pytest.raises(WeightsError, match="no square"):
+        resize_grid(torch.randn(16, 5), 4)

@@ -28,3 +28,15 @@ def test_hidden_width(hidden_dim: int | None, width: int) -> None:
 def test_mistakes_say_where(node: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"model.modalities.image.head.*{message}"):
         build_head(node, 4, 3, "model.modalities.image.head")
+
+
+def test_as_open_clip_projects_texts() -> None:
+    """Linear, GELU, linear, without constants."""
+    head = MLPHead(4, 3, bias=False, activation="gelu")
+    first, second = (layer.weight for layer in head.layers)
+    x = torch.randn(2, 4)
+    expected = torch.nn.functional.gelu(x @ first.T) @ second.T
+    assert torch.allclose(head(x), expected, atol=1e-6)
+    assert sum(1 for _ in head.parameters()) == 2
+    with pytest.raises(ConfigError, match="Did you mean 'gelu'"):
+        MLPHead(4, 3, activation="glu")

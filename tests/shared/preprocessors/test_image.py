@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.errors import ConfigError
 from shared.preprocessors.image import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocessor
 from shared.schema import Channel, Schema
