@@ -1,12 +1,15 @@
 """Softmax contrast of token-wise similarities (FILIP, arXiv:2111.07783, §3.1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from shared.encoders.base import Encoder
+from shared.errors import ConfigError
+from shared.model import Model
 from shared.objectives.base import Encoded, Request
 from shared.objectives.contrastive import Contrastive
 from shared.objectives.pairs import Positives, by_row_chunks, check_chunk_rows
@@ -75,6 +78,18 @@ class FILIP(Contrastive):
 
     def request(self, modality: str) -> Request:
         return Request(modality, "projected_tokens", gather=self.gather)
+
+    def bind(self, model: Model) -> None:
+        """Raises ConfigError where the tokens of two modalities have other widths."""
+        super().bind(model)
+        own = {m: cast(Encoder, model.encoders[m]).token_dim for m in self.contrasted}
+        widths = own | {m: model.config.embed_dim for m in own if m in model.token_heads}
+        if len(set(widths.values())) > 1:
+            told = ", ".join(f"{m} {width}" for m, width in widths.items())
+            raise ConfigError(
+                f"filip compares tokens, whose widths differ: {told}. Give each modality a head on "
+                "tokens: model.modalities.NAME.token_head={name: linear}."
+            )
 
     def similarities(self, a: Encoded, b: Encoded) -> Tensor:
         """(n, m) of raw tokens, in float32; see `late_interaction`."""

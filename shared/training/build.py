@@ -16,6 +16,7 @@ from shared.schema import Schema
 from shared.settings import check_settings, check_value
 from shared.training.config import TrainConfig
 from shared.training.init import load_init
+from shared.training.lora import add_lora, check_not_frozen
 from shared.training.optimization import freeze, parameter_scales
 from shared.training.passes import PASSES, Passes
 from shared.training.runner import Runner
@@ -128,8 +129,12 @@ def assemble(
     torch.manual_seed(config.seed)
     built = Model.build(parsed, schemas, registries, scalars)
     start = load_init(built, config.init)
+    if config.lora is not None:
+        add_lora(built, config.lora)
     runner = Runner(built, objectives, weights, start)
     freeze(runner, config.optimizer.frozen)
+    if config.lora is not None:
+        check_not_frozen(built, config.lora)
     # a rule that matches nothing speaks before anything is written
     parameter_scales(runner, config.optimizer)
     return runner

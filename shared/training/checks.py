@@ -47,9 +47,11 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
         ("optimizer.lr", 0 <= optimizer.lr < math.inf, "0 or more, finite"),
         ("optimizer.weight_decay", 0 <= optimizer.weight_decay < math.inf, "0 or more, finite"),
         ("optimizer.betas", _are_betas(optimizer.betas), "two numbers from 0 to below 1"),
+        ("optimizer.eps", 0 < optimizer.eps < 1, "above 0 and below 1"),
         ("optimizer.layer_decay", optimizer.layer_decay > 0, "above 0"),
         ("schedule.warmup_fraction", 0 <= schedule.warmup_fraction <= 1, "from 0 to 1"),
         ("schedule.warmup_epochs", (schedule.warmup_epochs or 0) >= 0, "0 or more"),
+        ("schedule.warmup_steps", (schedule.warmup_steps or 0) >= 0, "0 or more"),
         ("schedule.warmup_start", 0 <= (schedule.warmup_start or 0) <= 1, "from 0 to 1"),
         ("schedule.final_ratio", 0 <= schedule.final_ratio <= 1, "from 0 to 1"),
         ("schedule.final_weight_decay", (schedule.final_weight_decay or 0) >= 0, "0 or more"),
@@ -78,11 +80,18 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than the run of "
             f"trainer.max_epochs={config.trainer.max_epochs}."
         )
+    if schedule.warmup_steps is not None and schedule.warmup_epochs is not None:
+        raise ConfigError(
+            f"schedule.warmup_steps={schedule.warmup_steps} and schedule.warmup_epochs="
+            f"{schedule.warmup_epochs} both say how long the warm-up is: set one to null."
+        )
     if config.schedule.name == "plateau" and config.schedule.warmup_epochs is None:
         raise ConfigError("schedule.name=plateau counts epochs: set schedule.warmup_epochs, or 0.")
     parse_rules(config.optimizer)
     build_passes(config.passes)
     check_processes(config)
+    if config.lora is not None:
+        _check_lora(config)
     if config.evaluator is not None:
         registries.evaluators.entry(config.evaluator)
 
@@ -116,6 +125,27 @@ def check_processes(config: TrainConfig) -> None:
             f"trainer.num_nodes={trainer.num_nodes} are {processes}. Set them to torchrun's "
             "--nproc-per-node and --nnodes."
         )
+
+
+def _check_lora(config: TrainConfig) -> None:
+    """Raise a ConfigError for what LoRA cannot be told, or where there is nothing to adapt."""
+    lora = config.lora
+    assert lora is not None
+    for key, good, allowed in (
+        ("rank", lora.rank >= 1, "at least 1"),
+        ("alpha", 0 < lora.alpha < math.inf, "above 0 and finite"),
+        ("dropout", 0 <= lora.dropout < 1, "from 0 to below 1"),
+        ("modalities", lora.modalities != [], "null, or name at least one"),
+    ):
+        if not good:
+            raise ConfigError(f"lora.{key}={getattr(lora, key)} has to be {allowed}.")
+    if config.init.weights is None:
+        raise ConfigError(
+            "lora adapts weights that stand still otherwise: name them by init.weights=RUN, or set "
+            "lora=null."
+        )
+    if config.trainer.strategy == "fsdp":
+        raise ConfigError("lora and trainer.strategy=fsdp do not go together: use trainer=ddp.")
 
 
 def _above(value: float | None, bound: float) -> bool:

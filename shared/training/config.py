@@ -35,6 +35,7 @@ class OptimizerConfig:
         lr: Peak learning rate.
         weight_decay: Decoupled for adamw, L2 for the others.
         betas: Of adam and adamw.
+        eps: Of adam and adamw: what is added to the root of the second moment.
         decay_all: Also decay biases, norms and scalars (as AstroM3's recipe does).
         layer_decay: Each layer's rate over that of the layer above, for encoders that number their
             layers (BEiT, arXiv:2106.08254); 1: the same rate everywhere.
@@ -48,6 +49,7 @@ class OptimizerConfig:
     lr: float = 1e-3
     weight_decay: float = 0.05
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    eps: float = 1e-8
     decay_all: bool = False
     layer_decay: float = 1.0
     rules: list[dict[str, Any]] = field(default_factory=list)
@@ -84,6 +86,7 @@ class ScheduleConfig:
             epochs).
         warmup_fraction: Share of all steps with a linear rise to the peak.
         warmup_epochs: Length of the warm-up in epochs; null: by `warmup_fraction`.
+        warmup_steps: Its length in steps instead.
         warmup_start: Where it starts, over the peak; null: at the first of even steps.
         warmup_ends_at_peak: Whether its last step has the peak already (as DINOv2's), instead of
             the step after it.
@@ -96,6 +99,7 @@ class ScheduleConfig:
     name: str = "cosine"
     warmup_fraction: float = 0.05
     warmup_epochs: float | None = None
+    warmup_steps: int | None = None
     warmup_start: float | None = None
     warmup_ends_at_peak: bool = False
     final_ratio: float = 0.0
@@ -178,6 +182,23 @@ class InitConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adaptation of encoders (arXiv:2106.09685); see `shared/training/lora.py`.
+
+    Attributes:
+        modalities: Whose encoders are adapted, all other weights of which stand still; null: all.
+        rank: Of what is added to a linear map.
+        alpha: What is added is scaled by alpha / rank (§4.1).
+        dropout: Of what enters it, in training.
+    """
+
+    modalities: list[str] | None = None
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+
+
+@dataclass
 class TrainConfig:
     """One training run.
 
@@ -190,6 +211,7 @@ class TrainConfig:
         model: `name`, `embed_dim` and parts by modality.
         objective: By name of the term: `name` of the method, `weight`, its settings.
         passes: `name` of how a step's forwards and backwards are run, and its settings.
+        lora: Adapts trained encoders instead of training all their weights; null: none.
         online_probe: Watch a linear probe on the labels while training.
         evaluator: Run on the held-out split at the end; null: none.
     """
@@ -203,6 +225,7 @@ class TrainConfig:
     run_folder: str | None = None
     modalities: list[str] | None = None
     passes: dict[str, Any] = field(default_factory=lambda: {"name": "plain"})
+    lora: LoraConfig | None = None
     online_probe: bool = True
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

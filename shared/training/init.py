@@ -10,8 +10,9 @@ from torch import Tensor
 
 from shared.errors import ConfigError, WeightsError, suggest
 from shared.misfit import WRAPPING, find_prefix
-from shared.model import WHOLE, Model
+from shared.model import Model
 from shared.model_config import read_model_json, weights_path
+from shared.model_files import WHOLE
 from shared.schema import Schema
 from shared.training.config import InitConfig
 from shared.weights import load_strictly, read_tensors

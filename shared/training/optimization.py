@@ -138,7 +138,7 @@ def build_optimizer(runner: Runner, config: OptimizerConfig) -> torch.optim.Opti
         raise ConfigError("optimizer.frozen leaves no parameter to train.")
     settings: dict[str, Any] = {"lr": config.lr}
     if config.name != "sgd":
-        settings["betas"] = tuple(config.betas)
+        settings |= {"betas": tuple(config.betas), "eps": config.eps}
     return OPTIMIZERS[config.name](groups, **settings)
 
 

@@ -98,6 +98,8 @@ def resume_guard(
     """
     sections = {name: getattr(config, name) for name in ("model", "objective", "passes")}
     sections |= {name: asdict(getattr(config, name)) for name in ("optimizer", "schedule")}
+    if config.lora is not None:
+        sections["lora"] = asdict(config.lora)
     flat = {key: value for name, node in sections.items() for key, value in _flat(node, name)}
     clipping = ("gradient_clip_norm", "gradient_clip_per")
     for name in ("precision", *clipping, "sync_batchnorm", "validation_mean"):

@@ -43,6 +43,7 @@ from shared.training.build import build_passes, build_runner
 from shared.training.checkpoints import Checkpoints
 from shared.training.checks import check_config
 from shared.training.config import InitConfig, TrainConfig
+from shared.training.lora import merge_lora, save_adapter
 from shared.training.module import PretrainModule
 from shared.training.preemption import Preempted, Preemption
 from shared.training.probe import OnlineProbe
@@ -52,6 +53,8 @@ from shared.training.runner import Runner
 from shared.training.trainer import Loaders, build_trainer
 from shared.weights import load_strictly
 
+ADAPTER = "adapter"
+"""Folder of a run for what LoRA has learned alone."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Reasons why nothing more can be written, to whatever file."""
 
@@ -163,6 +166,10 @@ def train(
         model = published.cpu().eval()
         epochs = trainer.current_epoch
         best_epoch = checkpoints.best.epoch + 1 if checkpoints.best else epochs
+        if config.lora is not None:
+            if lock:
+                save_adapter(model, folder / ADAPTER)
+            merge_lora(model)
         if lock:
             model.save(folder / "model", render_card(model, dataset, config, best_epoch))
     return TrainedRun(folder, model, dataset, epochs, best_epoch, main)
@@ -220,6 +227,11 @@ def _build_module(
     config: TrainConfig, runner: Runner, dataset: Dataset, steps_per_epoch: int
 ) -> PretrainModule:
     total_steps = steps_per_epoch * config.trainer.max_epochs
+    if (config.schedule.warmup_steps or 0) > total_steps:
+        raise ConfigError(
+            f"schedule.warmup_steps={config.schedule.warmup_steps} is longer than the run: "
+            f"trainer.max_epochs={config.trainer.max_epochs}, steps an epoch: {steps_per_epoch}."
+        )
     guard = resume_guard(config, dataset.fingerprint, total_steps, runner.model)
     passes = build_passes(config.passes)
     passes.check(runner)
@@ -295,7 +307,11 @@ def choose_rows(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.i
     for split in ("train", "val"):
         rows = splits[split]
         if len(rows) == 0:
-            raise DataError(f"{dataset.name} has no sample in the {split} split.")
+            raise DataError(
+                f"{dataset.name} has no sample in the {split} split: train {len(splits['train'])}, "
+                f"val {len(splits['val'])}, test {len(splits['test'])}. With so few samples, state "
+                "the split of each in the data, or try another one by data.split_seed=1."
+            )
         if config.loader.label_fraction < 1:
             kept = subsample(dataset.labels[rows], config.loader.label_fraction, config.seed)
             splits[split] = rows[kept]
@@ -324,6 +340,9 @@ def _announce(
         f"{parameters:,} parameters; objectives {', '.join(config.objective)}",
         highlight=False,
     )
+    if config.lora is not None:
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        console.print(f"LoRA of rank {config.lora.rank}: {trained:,} are trained", highlight=False)
     left_out = [m for m in config.model["modalities"] if m not in model.modalities]
     if left_out:
         why = "since the data lack them" if config.modalities is None else "by modalities=…"

@@ -21,6 +21,8 @@ def rate_at(position: Position, config: ScheduleConfig) -> float:
     warmup = round(total * config.warmup_fraction)
     if config.warmup_epochs is not None:
         warmup = round(config.warmup_epochs * position.steps_per_epoch)
+    if config.warmup_steps is not None:
+        warmup = config.warmup_steps
     if config.name == "plateau":
         # rates of a whole epoch
         step -= step % position.steps_per_epoch

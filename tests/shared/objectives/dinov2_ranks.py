@@ -9,7 +9,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from shared.data.batch import Batch
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.objectives.base import Position
 from shared.objectives.dinov2 import DINOv2
 from shared.training.build import assemble

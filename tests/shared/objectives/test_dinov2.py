@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shared.data.batch import Batch
-from shared.data.generic import IMAGE
+from shared.data.image_files import IMAGE
 from shared.errors import ConfigError
 from shared.objectives.base import Position
 from shared.objectives.dinov2 import DINOv2

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from shared.errors import ConfigError
 from shared.objectives.base import Encoded, Tensors
 from shared.objectives.contrastive import Contrastive
 from shared.objectives.filip import FILIP, late_interaction
@@ -142,3 +144,17 @@ def test_low_precision_tokens_give_a_float32_loss(dtype: torch.dtype) -> None:
         loss = FILIP(NAMES)(replace(tensors, encoded=low)).loss
     assert loss.dtype == torch.float32
     assert float(loss.detach()) == pytest.approx(float(FILIP(NAMES)(tensors).loss), rel=0.1)
+
+
+def test_tokens_of_other_widths_are_refused():
+    wide, narrow = SimpleNamespace(token_dim=8), SimpleNamespace(token_dim=4)
+    model = SimpleNamespace(
+        encoders={"a": wide, "b": narrow},
+        token_heads={},
+        scalars={"logit_scale": torch.tensor(0.0)},
+        config=SimpleNamespace(embed_dim=4),
+    )
+    with pytest.raises(ConfigError, match="a 8, b 4"):
+        FILIP(NAMES).bind(model)
+    model.token_heads["a"] = None
+    FILIP(NAMES).bind(model)

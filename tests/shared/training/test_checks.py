@@ -22,6 +22,8 @@ from zoo.plugins import plugins
         ("schedule.warmup_start=-0.1", "schedule.warmup_start=-0.1 has to be"),
         ("schedule.final_weight_decay=-1", "schedule.final_weight_decay=-1.0 has to be"),
         ("schedule.warmup_epochs=31", "longer than the run"),
+        ("schedule.warmup_steps=-1", "schedule.warmup_steps=-1 has to be"),
+        ("optimizer.eps=0", "optimizer.eps=0.0 has to be"),
         ("schedule.name=plateau", "set schedule.warmup_epochs"),
         ("schedule.name=cosinus", "Did you mean 'cosine'"),
         ("selection.patience=0", "selection.patience=0 has to be"),
@@ -38,6 +40,13 @@ def test_mistakes(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_config(config, plugins().registries)
     assert message in str(caught.value)
+
+
+def test_the_warm_up_has_one_length() -> None:
+    overrides = ["domain=astro", "schedule.warmup_steps=3", "schedule.warmup_epochs=1"]
+    config = typed(TrainConfig, compose_config("train", overrides))
+    with pytest.raises(ConfigError, match="set one to null"):
+        check_config(config, plugins().registries)
 
 
 def test_a_batch_has_a_sample_for_every_process() -> None:

@@ -1,5 +1,7 @@
 """Order of batches: a function of seed and epoch, the same for any number of ranks and workers."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,10 @@ import torch
 from domains.astro.datasets.simulated import SimulatedVariableStars
 from domains.astro.preprocess.light_curve import LightCurve
 from domains.astro.preprocess.metadata import MetadataTable
+from shared.data.captions import CAPTIONS
+from shared.data.dataset import Dataset, Raw, SampleTable
 from shared.data.prepared import PreparedDataset
+from shared.preprocessors.clip_tokens import CLIPTokens
 from shared.random import sample_seed
 from shared.training.loader import CountedLoader
 
@@ -76,3 +81,45 @@ def test_validation_takes_every_sample_in_order(data: PreparedDataset) -> None:
     batches = list(CountedLoader(data, np.arange(20), 6))
     assert torch.cat([b.rows for b in batches]).tolist() == list(range(20))
     assert [len(b) for b in batches] == [6, 6, 6, 2]
+
+
+class Captioned(Dataset):
+    """Forty samples of five texts each, of which none stands twice."""
+
+    name, schemas = "captioned", MappingProxyType({"text": CAPTIONS})
+
+    def make_table(self) -> SampleTable:
+        return SampleTable([f"sample {i}" for i in range(40)])
+
+    def read(self, index: int) -> Raw:
+        return {"text": tuple(f"{index} {said}" for said in "abcde")}
+
+    def content_fingerprint(self) -> str:
+        return "1"
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_captions_are_drawn_anew_each_epoch_and_the_same_again(workers: int) -> None:
+    dataset = Captioned()
+    tokens = {"text": CLIPTokens(CAPTIONS, context_length=8)}
+    data = PreparedDataset(dataset, tokens, seed=1)
+    data.load(range(40))
+    said = [tokens["text"](dataset[row]["text"])["input_ids"].tolist() for row in range(40)]
+
+    def drawn(epoch: int, **settings: int) -> list[int]:
+        batches = CountedLoader(
+            data, np.arange(40), 8, position=lambda: (epoch, 0), seed=3, **settings
+        )
+        chosen = {
+            row: said[row].index(ids)
+            for batch in batches
+            for row, ids in zip(
+                batch.rows.tolist(), batch.inputs["text"]["input_ids"].tolist(), strict=True
+            )
+        }
+        return [chosen[row] for row in range(40)]
+
+    first, second = (drawn(epoch, num_workers=workers) for epoch in (0, 1))
+    assert set(first) == set(second) == set(range(5))
+    assert sum(a != b for a, b in zip(first, second, strict=True)) > 20
+    assert drawn(0) == first

@@ -18,6 +18,13 @@ def test_matrices_decay_and_vectors_do_not(make_run) -> None:
     assert {s.weight_decay for s in parameter_scales(runner, config.optimizer).values()} == {1.0}
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_eps_is_of_adam(make_run, name: str) -> None:
+    config, runner, _ = make_run(f"optimizer.name={name}", "optimizer.eps=1e-6")
+    optimizer = build_optimizer(runner, config.optimizer)
+    assert optimizer.defaults.get("eps", 1e-6) == 1e-6
+
+
 def test_rules_multiply(make_run) -> None:
     config, runner, _ = make_run()
     config.optimizer.rules = [

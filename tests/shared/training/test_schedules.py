@@ -42,6 +42,13 @@ def test_half_an_epoch_of_warm_up() -> None:
     assert rates(config)[:3] == pytest.approx([0, 0.5, 1])
 
 
+def test_warm_up_in_steps_as_open_clip_has_it() -> None:
+    """lr · (step + 1) / warmup, then half a cosine over the other steps (`cosine_lr`)."""
+    config = ScheduleConfig(warmup_steps=8, warmup_start=1 / 8, warmup_ends_at_peak=True)
+    after = [(1 + math.cos(math.pi * step / 32)) / 2 for step in range(33)]
+    assert rates(config) == pytest.approx([*((step + 1) / 8 for step in range(8)), *after])
+
+
 def test_plateau_warms_up_by_epochs() -> None:
     found = rates(ScheduleConfig("plateau", warmup_epochs=3, warmup_start=1e-5))
     warmup = [1e-5 + (1 - 1e-5) * epoch / 3 for epoch in range(3) for _ in range(4)]
