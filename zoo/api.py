@@ -14,6 +14,7 @@ from shared.training.config import TrainConfig
 from zoo.config import compose_config, load_yaml, typed
 from zoo.loading import fetch_weights, find_model, is_path, load
 from zoo.options import EmbedConfig, PredictConfig
+from zoo.paths import absolute, make_paths_absolute
 from zoo.plugins import check_usable, plugins
 from zoo.progress import console, rows_progress
 from zoo.sources import extract_from, open_source, resolve_data, run_behind
@@ -58,9 +59,10 @@ def train_config(overrides: Sequence[str]) -> TrainConfig:
     config = typed(TrainConfig, data)
     check_usable(config.domain)
     # the run is evaluated and resumed from other folders too
-    for node, key in ((config.data, "root"), *((o, "teacher") for o in config.objective.values())):
-        if isinstance(path := node.get(key), str):
-            node[key] = str(Path(path).expanduser().absolute())
+    make_paths_absolute(config.data)
+    for objective in config.objective.values():
+        if isinstance(path := objective.get("teacher"), str):
+            objective["teacher"] = absolute(path)
     if config.init.weights is not None:
         config.init.weights = str(_initial_folder(config.init.weights))
     return config
@@ -131,7 +133,8 @@ def embed(
     data: str | Mapping[str, Any] | Dataset | None = None,
     **options: Any,
 ) -> "EmbeddingSet":
-    """Embeddings of a whole dataset, with ids, labels and splits.
+    """Embeddings of a whole dataset, with ids, labels and splits; of images with several captions
+    one row a caption, as `zoo.evaluate` reads them.
 
     Args:
         model: What `zoo.load` takes, a loaded model, `timm:NAME`, `transformers:NAME`,
@@ -148,7 +151,8 @@ def embed(
     name = model if isinstance(model, str) else "model"
     config = typed(EmbedConfig, {"model": name, **options})
     source = open_source(model, config)
-    return extract_from(source, resolve_data(data, source.data, source.embedder.name), config)
+    samples = resolve_data(data, source.data, source.embedder.name).evaluated()
+    return extract_from(source, samples, config)
 
 
 def predict(

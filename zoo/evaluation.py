@@ -52,7 +52,7 @@ def evaluate(
 
     from shared.evaluation.cross_validation import cross_validated
     from shared.evaluation.embeddings.embedding_set import EmbeddingSet
-    from shared.evaluation.evaluator import BRIEF, Drawing
+    from shared.evaluation.evaluator import Drawing
     from shared.evaluation.pictures import check_projection
     from shared.evaluation.run import evaluate_arrays
 
@@ -62,31 +62,34 @@ def evaluate(
     config = typed(EvalConfig, options)
     check_projection(config.map)
     check_evaluation(config)
-    samples, asked = None, _protocols(config.protocols)
+    samples = None
     if isinstance(model, EmbeddingSet):
         for option in _OF_EMBEDDING:
             if option in options:
                 raise ConfigError(f"{option} says how to embed; these are embeddings already.")
-        evaluator = evaluator_of(config.evaluator, None)
+        evaluator = evaluator_of(config.evaluator or "", None)
+        names = _names(evaluator, config, brief)
         embeddings, simple = model.select(config.modalities), None
     else:
         source = open_source(model, config)
-        samples = resolve_data(data, source.data, source.embedder.name)
-        evaluator = evaluator_of(config.evaluator, source.domain)
-        embeddings = _embed(source, samples, evaluator, asked, config)
+        samples = resolve_data(data, source.data, source.embedder.name).evaluated()
+        evaluator = evaluator_of(config.evaluator or samples.evaluator, source.domain)
+        names = _names(evaluator, config, brief)
+        embeddings = _embed(source, samples, evaluator, names, config)
         simple = _simple_features(evaluator, samples, embeddings)
     if config.simple_features is not None:
         simple = EmbeddingSet.load(config.simple_features)
     embeddings = _narrowed(embeddings, config)
-    names = [name for name in evaluator.protocols if not brief or name in BRIEF]
-    protocols = asked or [p for p in _protocols(names) if p.applies(embeddings)]
+    protocols: list[Protocol] = [plugins().registries.protocols.get(name) for name in names]
+    if config.protocols is None:
+        protocols = [protocol for protocol in protocols if protocol.applies(embeddings)]
     if config.folds is not None:
         protocols = [cross_validated(protocol, config.folds) for protocol in protocols]
     with console().status("judging") as status:
         evaluation = evaluate_arrays(
             embeddings,
             protocols,
-            settings=config.settings,
+            settings=_settings(evaluator, config),
             simple_features=simple,
             seed=config.seed,
             n_resamples=config.n_resamples,
@@ -112,38 +115,45 @@ def evaluate_config(config: EvalConfig, store: "EvaluationStore | None" = None) 
     return evaluate(model, data or None, store=store, **options)
 
 
-def evaluator_of(name: str | None, domain: str | None) -> "Evaluator":
-    """The evaluator asked for, else the first one of the domain, else the default."""
-    registry = plugins().registries.evaluators
-    if name is None:
-        own = [e.name for e in registry if e.domain == domain]
-        name = own[0] if own else "default"
-    evaluator: Evaluator = registry.get(name)
+def evaluator_of(name: str, domain: str | None) -> "Evaluator":
+    """The evaluator asked for by the user or named by the data; of an empty name the first one of
+    the model's domain, else the default."""
+    if not name:
+        own = [p.domain.evaluators for p in plugins().found if p.domain and p.name == domain]
+        name = next((name for table in own for name in table), "default")
+    evaluator: Evaluator = plugins().registries.evaluators.get(name)
     return evaluator
 
 
-def _protocols(names: Sequence[str] | None) -> "list[Protocol]":
-    """The registered protocols of these names.
+def _settings(evaluator: "Evaluator", config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """By protocol, the settings of the evaluator and over them those of the user."""
+    both = (evaluator.settings, config.settings)
+    names = dict.fromkeys((*both[0], *both[1]))
+    return {name: {**both[0].get(name, {}), **both[1].get(name, {})} for name in names}
 
-    Raises:
-        UnknownNameError: There is no such protocol.
-    """
-    return [plugins().registries.protocols.get(name) for name in names or ()]
+
+def _names(evaluator: "Evaluator", config: EvalConfig, brief: bool) -> list[str]:
+    """Of the protocols asked for, else of the evaluator's, or of those a training ends with."""
+    from shared.evaluation.evaluator import BRIEF
+
+    if config.protocols is not None:
+        return config.protocols
+    return [name for name in evaluator.protocols if not brief or name in BRIEF]
 
 
 def _embed(
     source: Source,
     samples: Dataset,
     evaluator: "Evaluator",
-    asked: "Sequence[Protocol]",
+    names: Sequence[str],
     config: EvalConfig,
 ) -> "EmbeddingSet":
     """Embeddings, with what only the model can add: its classifier's word and prompts."""
-    from shared.evaluation.embeddings.prompts import with_prompts
+    from shared.evaluation.embeddings.extract import ZooEmbedder
+    from shared.evaluation.embeddings.prompts import OF_PROMPTS, with_prompts
     from shared.evaluation.protocols import classifier
 
     embeddings = extract_from(source, samples, config)
-    names = [protocol.name for protocol in asked] or evaluator.protocols
     if (
         source.model is not None
         and source.model.classifier is not None
@@ -159,12 +169,15 @@ def _embed(
             progress=rows_progress,
         )
         embeddings = replace(embeddings, classified=classified)
-    class_names = {**evaluator.class_names, **config.class_names}
+    known = {c: name for c, name in evaluator.class_names.items() if c in embeddings.classes}
+    class_names = {**known, **config.class_names}
+    embedder = source.embedder
+    prompter = embedder.of_prompts() if isinstance(embedder, ZooEmbedder) else embedder
     if config.templates:
-        return with_prompts(embeddings, source.embedder, config.templates, class_names)
-    if evaluator.templates:
+        return with_prompts(embeddings, prompter, config.templates, class_names)
+    if evaluator.templates and embeddings.classes and not OF_PROMPTS.isdisjoint(names):
         with suppress(EvaluationError):  # nobody has asked for them: not every model reads texts
-            return with_prompts(embeddings, source.embedder, evaluator.templates, class_names)
+            return with_prompts(embeddings, prompter, evaluator.templates, class_names)
     return embeddings
 
 

@@ -71,7 +71,10 @@ def open_source(model: Any, config: EmbedConfig | EvalConfig) -> Source:
 
 
 def _domain_of(model: "Model") -> str:
-    """The domain that registered the first encoder of a model."""
+    """The domain that registered the name of a model, else its first encoder."""
+    models = plugins().registries.models
+    if (name := model.config.name.partition(":")[0]) in models:
+        return models.entry(name).domain
     part = next(iter(model.config.modalities.values())).encoder
     return plugins().registries.encoders.entry(part["name"]).domain
 

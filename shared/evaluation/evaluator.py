@@ -34,6 +34,8 @@ class Evaluator:
         thumbnails: By modality, how one sample is drawn in the galleries.
         templates: Prompts of zero-shot classification, with `{}` for the class.
         class_names: By class of the data, what stands in a prompt for it; others as they are.
+        settings: By name of a protocol, what differs from its own settings; the user's go over
+            them.
     """
 
     protocols: tuple[str, ...]
@@ -41,6 +43,7 @@ class Evaluator:
     thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
     templates: tuple[str, ...] = ()
     class_names: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,19 @@ STANDARD = (
     "clustering",
     "embedding_health",
 )
-"""All but `modality_ablation`, which repeats the probe, and `nearest_neighbour`, which is k-NN with
-k = 1; those that have nothing to say of the data are left out."""
+"""All but `modality_ablation`, which repeats the probe, `nearest_neighbour`, which is k-NN with
+k = 1, and what says in other metrics what others say (`mean_recall`, `class_retrieval`); those that
+have nothing to say of the data are left out."""
 
-BRIEF = ("classifier", "linear_probe", "nearest_centroid", "nearest_neighbour", "retrieval")
+BRIEF = (
+    "classifier",
+    "zero_shot",
+    "linear_probe",
+    "nearest_centroid",
+    "nearest_neighbour",
+    "retrieval",
+    "mean_recall",
+)
 """What a training ends with, as far as its evaluator has it."""
 
 DEFAULT = Evaluator(STANDARD, {"image": image_statistics, "text": word_counts})

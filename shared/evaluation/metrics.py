@@ -56,6 +56,7 @@ _MAP = "mean over queries of the average precision, as in scikit-learn"
 _NMI = "Strehl & Ghosh 2002, JMLR 3:583, with the arithmetic mean"
 _ARI = "Hubert & Arabie 1985, J. Classification 2:193, Eq. 5"
 _WANG = "Wang & Isola 2020, arXiv:2005.10242"
+_YUAN = "Yuan et al. 2022, arXiv:2209.06515"
 _METRICS = (
     Metric("accuracy", "higher", "accuracy", _SKLEARN, "share"),
     Metric("balanced_accuracy", "higher", "balanced accuracy", _SKLEARN, "logit"),
@@ -81,6 +82,7 @@ _METRICS = (
     Metric("median_rank", "lower", "median rank", "of the best positive", "percentile", 1),
     Metric("mrr", "higher", "mean reciprocal rank", "Voorhees 1999", "logit"),
     Metric("map", "higher", "mAP", _MAP, "logit"),
+    Metric("mean_recall", "higher", "mean recall", "Yuan et al. 2022, arXiv:2204.09868", "logit"),
     Metric("nmi", "higher", "normalised mutual information", _NMI, limits=(0.0, 1.0)),
     Metric("ari", "higher", "adjusted Rand index", _ARI, "fisher"),
     Metric("uniformity", "lower", "uniformity", f"{_WANG}, Eq. 2"),
@@ -90,5 +92,9 @@ _METRICS = (
     Metric("dead_dimensions", "lower", "dead dimensions", "share of constant columns"),
     Metric("alignment", "lower", "alignment", f"{_WANG}, Eq. 1"),
     Metric("modality_gap", "", "modality gap", "Liang et al. 2022, arXiv:2203.02053"),
+    Metric("rmi", "higher", "Rmi, mean indicator", _YUAN, limits=(0.0, 1.0)),
+    Metric("rsu", "higher", "Rsu, salient area", _YUAN, limits=(0.0, 1.0)),
+    Metric("ras", "lower", "Ras, attention shift", _YUAN, limits=(0.0, 1.0)),
+    Metric("rda", "higher", "Rda, discrete attention", _YUAN, limits=(0.0, 1.0)),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}

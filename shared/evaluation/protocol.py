@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from shared.evaluation.embeddings.embedding_set import LABEL, SPLIT, EmbeddingSet
 from shared.evaluation.embeddings.vectors import unit_mean
 from shared.evaluation.outcomes.base import Outcome
+
+if TYPE_CHECKING:
+    from shared.evaluation.pictures.kinds import OwnPictures
 
 Setting = str | int | float | bool | None | list[str] | list[int] | list[float]
 Settings = Mapping[str, Any]
@@ -76,6 +79,7 @@ class Protocol:
         baselines: Whether it is run on simple features, too.
         applies: Whether it has anything to say of a set; where not, it is left out unless it was
             asked for by name, and then says why.
+        pictures: What it draws beside the pictures that its kind of outcome has; None: nothing.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Protocol:
     settings: Settings = field(default_factory=dict)
     baselines: bool = True
     applies: Callable[[EmbeddingSet], bool] = lambda embeddings: True
+    pictures: "OwnPictures | None" = None
 
 
 @dataclass(frozen=True)

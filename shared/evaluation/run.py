@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ConfigError, EvaluationError, suggest
+from shared.evaluation.embeddings.copies import with_copies
 from shared.evaluation.embeddings.embedding_set import LABEL, SPLIT, EmbeddingSet
 from shared.evaluation.embeddings.vectors import standardisation
 from shared.evaluation.evaluator import Drawing
@@ -141,7 +142,7 @@ def evaluate_arrays(
         EvaluationError: The simple features are of other samples.
     """
     chosen = {p.name: merge_settings(p, (settings or {}).get(p.name, {})) for p in protocols}
-    embeddings = with_classes(embeddings, embeddings.classified)
+    embeddings = with_copies(with_classes(embeddings, embeddings.classified))
     simple = None if simple_features is None else _align(simple_features, embeddings)
     tasks = [(p, task) for p in protocols for task in p.tasks(embeddings, chosen[p.name])]
     report = progress or (lambda *_: None)

@@ -18,6 +18,8 @@ Columns = dict[str, NDArray[Any]]
 
 FLAT = ("id", "split", "group", "content")
 """One text a sample."""
+TEXTS = ("subgroup", "annotation")
+"""Any number of columns of texts, empty where unknown."""
 OF_CLASSES = ("class", "prompt")
 """One entry a class."""
 _PLURALS = {
@@ -32,6 +34,7 @@ _PLURALS = {
     "tags": "tag",
     "targets": "target",
     "subgroups": "subgroup",
+    "annotations": "annotation",
 }
 
 
@@ -84,7 +87,7 @@ def number_of_samples(columns: Columns, path: Path) -> int:
                 f"{path}: column {name!r} has shape {column.shape}, but there are {n} {what}; "
                 "every column has one entry a sample."
             )
-        flat = name in (*FLAT, "class") or kind_of(name)[0] in ("tag", "target", "subgroup")
+        flat = name in (*FLAT, "class") or kind_of(name)[0] in ("tag", "target", *TEXTS)
         if flat and column.ndim != 1:
             raise EvaluationError(
                 f"{path}: column {name!r} has shape {column.shape}; it takes one value each."
@@ -192,9 +195,9 @@ def numbers_of(columns: Columns, kind: str, path: Path) -> dict[str, NDArray[np.
     return _named(columns, kind, lambda column, name: _numbers(column, name, path), path)
 
 
-def subgroups_of(columns: Columns, path: Path) -> dict[str, NDArray[np.str_]]:
-    """By name, (n,) texts, empty where unknown."""
-    return _named(columns, "subgroup", lambda column, name: column.astype(np.str_), path)
+def texts_of(columns: Columns, kind: str, path: Path) -> dict[str, NDArray[np.str_]]:
+    """Subgroups or annotations by name: (n,) texts, empty where unknown."""
+    return _named(columns, kind, lambda column, name: column.astype(np.str_), path)
 
 
 def prompts_of(columns: Columns, path: Path) -> NDArray[np.float32] | None:

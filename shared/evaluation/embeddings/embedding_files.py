@@ -9,6 +9,7 @@ Columns, the same in `.npz` (arrays) and `.parquet`; a trailing `s` is accepted 
 | `tag.<name>` | (n,) 1 = has it, 0 = has it not, NaN or null = unknown; any number of columns |
 | `target.<name>` | (n,) numbers to predict, NaN or null = unknown; any number of columns |
 | `subgroup.<name>` | (n,) texts by which scores are told apart, empty or null = unknown |
+| `annotation.<name>` | (n,) texts that one protocol reads, empty or null = none |
 | `id` | (n,) unique names; default: the row number |
 | `split` | (n,) `train`, `val`, `test`; default: stratified by hash of the group |
 | `group` | (n,) unit of resampling, never divided by a split; default: the id |
@@ -41,6 +42,7 @@ from shared.data.skipping import Skipped
 from shared.data.splits import assign_splits
 from shared.errors import DataError, EvaluationError
 from shared.evaluation.embeddings.embedding_columns import (
+    TEXTS,
     Columns,
     kind_of,
     labels_of,
@@ -51,7 +53,7 @@ from shared.evaluation.embeddings.embedding_columns import (
     presence_of,
     prompts_of,
     singular,
-    subgroups_of,
+    texts_of,
     vectors_of,
 )
 from shared.evaluation.embeddings.embedding_set import UNKNOWN, EmbeddingSet
@@ -140,7 +142,8 @@ def load_embeddings(path: Path) -> EmbeddingSet:
         skipped=_skipped(meta.get("skipped", []), path),
         tags=numbers_of(columns, "tag", path),
         targets=numbers_of(columns, "target", path),
-        subgroups=subgroups_of(columns, path),
+        subgroups=texts_of(columns, "subgroup", path),
+        annotations=texts_of(columns, "annotation", path),
         content=names_of(columns, "content", path),
         prompts=prompts_of(columns, path),
         revision=str(meta.get("revision", "")),
@@ -184,6 +187,7 @@ def _named_columns(embeddings: EmbeddingSet) -> Columns:
         "split": embeddings.splits.astype(np.str_),
         "group": embeddings.groups.astype(np.str_),
         **{f"subgroup.{name}": c.astype(np.str_) for name, c in embeddings.subgroups.items()},
+        **{f"annotation.{name}": c.astype(np.str_) for name, c in embeddings.annotations.items()},
         **{f"tag.{name}": values for name, values in embeddings.tags.items()},
         **{f"target.{name}": values for name, values in embeddings.targets.items()},
     }
@@ -357,7 +361,7 @@ def _flat(column: "pa.Array", name: str, path: Path) -> NDArray[Any]:
         pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
     ):
         column = column.cast(pa.int64()).cast(pa.float64())
-    if column.null_count and kind not in ("label", "tag", "target", "subgroup"):
+    if column.null_count and kind not in ("label", "tag", "target", *TEXTS):
         row = np.flatnonzero(~np.asarray(column.is_valid()))[0]
         raise EvaluationError(f"{path}: column {name!r} is empty at row {row}.")
     if pa.types.is_integer(column.type):

@@ -46,11 +46,14 @@ class EmbeddingSet:
         targets: By name, (n,) numbers to predict, NaN where unknown.
         subgroups: By name (`hospital`, `telescope`), (n,) what each sample belongs to, empty where
             unknown; scores are told for each.
+        annotations: By name, (n,) texts that one protocol reads, empty where a sample has none.
         content: (n,) hash of what each sample holds; None where that is not known.
         prompts: (num_classes, n_templates, d) text embeddings of the classes, in the space of the
             other modalities; classes after the last one that a sample has may lack. None without.
         classified: What the model's own classifier says of the samples; None without.
         revision: Hash of the model behind the vectors; empty where it cannot be known.
+        copies: By modality in which rows repeat an input (an image, once a caption), (n,) the first
+            row with it; see `shared.evaluation.embeddings.copies`. It is not written to files.
 
     Raises:
         EvaluationError: A part is of another type, the parts do not fit each other, or a present
@@ -72,10 +75,12 @@ class EmbeddingSet:
     tags: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     subgroups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    annotations: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     content: NDArray[np.str_] | None = None
     prompts: NDArray[np.float32] | None = None
     classified: "ClassifierOutput | None" = None
     revision: str = ""
+    copies: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -125,11 +130,19 @@ class EmbeddingSet:
 
     def rows(self, split: str, *modalities: str, target: str | None = None) -> NDArray[np.int64]:
         """Indices of the rows of a split that have all the modalities, and the target where one is
-        named."""
+        named. Of one modality, rows that repeat an input with the same target count once."""
         keep = self.splits == split
         for modality in modalities:
             keep = keep & self.present[modality]
-        return np.flatnonzero(keep if target is None else keep & self.known(target))
+        rows = np.flatnonzero(keep if target is None else keep & self.known(target))
+        read = modalities or self.modalities
+        if len(read) > 1 or read[0] not in self.copies:
+            return rows
+        columns = [self.copies[read[0]][rows]]
+        if target is not None:
+            truth = np.nan_to_num(self.truth(target)[rows], nan=UNKNOWN)
+            columns += [*np.atleast_2d(truth.T)]
+        return rows[np.sort(np.unique(np.stack(columns), axis=1, return_index=True)[1])]
 
     @cached_property
     def split_fingerprint(self) -> str:
@@ -147,7 +160,9 @@ class EmbeddingSet:
             ("labels", self.labels),
             *((f"vectors {m}", self.vectors[m]) for m in modalities),
             *((f"present {m}", self.present[m]) for m in modalities),
+            *((f"copies {m}", self.copies[m]) for m in modalities if m in self.copies),
             *((f"subgroups {name}", column) for name, column in self.subgroups.items()),
+            *((f"annotations {name}", column) for name, column in self.annotations.items()),
         ]
         if target:
             named = list(self.tags) if target == TAGS else target
@@ -212,6 +227,7 @@ class EmbeddingSet:
             ("U", "text (dtype str)", {"ids": self.ids, "splits": self.splits}),
             ("U", "text (dtype str)", {"groups": self.groups, "content": self.content}),
             ("U", "text (dtype str)", _named("subgroups", self.subgroups)),
+            ("U", "text (dtype str)", _named("annotations", self.annotations)),
             ("iu", "whole numbers", {"labels": self.labels}),
             ("b", "booleans", _named("presence of", self.present)),
             ("f", "real numbers (dtype float)", _named("vectors of", self.vectors)),
@@ -245,6 +261,7 @@ class EmbeddingSet:
             raise EvaluationError(f"{self.dataset}: the class {twice!r} stands more than once.")
         columns: dict[str, Iterable[str]]
         columns = {"id": self.ids, "group": self.groups, "class": classes, **self.subgroups}
+        columns |= _named("annotations", self.annotations)
         columns |= {"dataset": (self.dataset,), "model": (self.model,)}
         for name, texts in columns.items():
             check_unicode(texts, f"{self.dataset}: {name!r}")
@@ -266,6 +283,7 @@ class EmbeddingSet:
             **_named("tag", self.tags),
             **_named("target", self.targets),
             **_named("subgroups", self.subgroups),
+            **_named("annotations", self.annotations),
         }
         if self.content is not None:
             columns["content"] = self.content

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -97,8 +98,10 @@ def extract(
             # the same weights may go by another name now
             return replace(found, model=embedder.name)
 
+    last: dict[str, tuple[Any, Vectors]] = {}
+
     def embed(raws: Mapping[int, Raw]) -> dict[str, dict[int, Vectors]]:
-        return {m: _embed_present(embedder, m, raws, dataset) for m in modalities}
+        return {m: _embed_present(embedder, m, raws, dataset, last) for m in modalities}
 
     what = f"embedding {dataset.name}"
     whole = _collect(dataset, modalities, embed, batch_size, progress, what, chunks)
@@ -151,7 +154,10 @@ def simple_features(
         found: dict[str, dict[int, Vectors]] = {}
         for m, f in [*functions.items()]:
             try:
-                found[m] = {i: f(dataset.schemas[m], raw[m]) for i, raw in raws.items() if m in raw}
+                have = {i: raw[m] for i, raw in raws.items() if m in raw}
+                distinct, place = _distinct([*have.values()])
+                features = [f(dataset.schemas[m], raw) for raw in distinct]
+                found[m] = {i: features[p] for i, p in zip(have, place, strict=True)}
             except SchemaError as error:
                 _log.warning("no simple features of %s: %s", m, error)
                 del functions[m]
@@ -198,7 +204,8 @@ def _collect(
         if row + 1 not in batch_ends:
             continue
         # first: a function may write into what it is given
-        content = np.array([content_hash(raw) for raw in raws.values()], dtype=np.str_)
+        contents = [content_hash(dataset.content(raw)) for raw in raws.values()]
+        content = np.array(contents, dtype=np.str_)
         fresh.append(_chunk(dataset, content, row + 1, compute(raws), modalities))
         raws = {}
         if row + 1 in span_ends or time.monotonic() - written >= CHUNK_SECONDS:
@@ -232,21 +239,45 @@ def _chunk(
 
 
 def _embed_present(
-    embedder: Embedder, modality: str, raws: Mapping[int, Raw], dataset: Dataset
+    embedder: Embedder,
+    modality: str,
+    raws: Mapping[int, Raw],
+    dataset: Dataset,
+    last: dict[str, tuple[Any, Vectors]],
 ) -> dict[int, Vectors]:
-    """Vectors by row, of those that have the modality."""
+    """Vectors by row, of those that have the modality. `last` holds, by modality, the last input of
+    the batch before and its vector, which the same object has here too: in bfloat16 another batch
+    moves it by more than `copies` takes for rounding."""
     schema = dataset.schemas[modality]
     have = {row: raw[modality] for row, raw in raws.items() if modality in raw}
     if not have:
         return {}
+    distinct, place = _distinct([*have.values()])
     try:
-        vectors = embedder.embed(modality, list(have.values()), schema)
+        vectors = embedder.embed(modality, distinct, schema)
     except DataError:
         have = _usable(embedder, modality, have, dataset)
         if not have:
             return {}
-        vectors = embedder.embed(modality, list(have.values()), schema)
-    return dict(zip(have, vectors, strict=True))
+        distinct, place = _distinct([*have.values()])
+        vectors = embedder.embed(modality, distinct, schema)
+    vectors = np.array(vectors)
+    if modality in last and distinct[0] is last[modality][0]:
+        vectors[0] = last[modality][1]
+    last[modality] = (distinct[-1], vectors[-1])
+    return dict(zip(have, vectors[place], strict=True))
+
+
+def _distinct(raws: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The inputs without those that are the same object as the one before, such as an image that
+    stands once a caption; and for each input its place among them."""
+    distinct: list[Any] = []
+    place = []
+    for raw in raws:
+        if not distinct or raw is not distinct[-1]:
+            distinct.append(raw)
+        place.append(len(distinct) - 1)
+    return distinct, place
 
 
 def _usable(
@@ -281,6 +312,7 @@ def _assemble(dataset: Dataset, whole: Chunk, name: str) -> EmbeddingSet:
         tags=dataset.tags,
         targets=dataset.targets,
         subgroups=dataset.subgroups,
+        annotations=dataset.annotations,
         content=whole.content,
     )
 
@@ -323,6 +355,14 @@ class ZooEmbedder:
         options: dict[str, Any] = {modality: inputs, **self._options}
         vectors: Vectors = self._model.embed(**options)
         return vectors
+
+    def of_prompts(self) -> "ZooEmbedder":
+        """The same for prompts: before the unit norm, so that the average of several texts can be
+        taken before it as well as after."""
+        prompter = copy(self)
+        if self._options["output"] == "projected":
+            prompter._options = {**self._options, "output": "unnormalized"}
+        return prompter
 
     def _positions(self, modality: str, schema: Schema) -> list[int]:
         taken = self._model.schemas[modality].channels

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TEXT_MODALITY = "text"
 GAP = "{}"
 """Where the class name goes in a template."""
+OF_PROMPTS = frozenset({"zero_shot", "class_retrieval"})
+"""Protocols that read prompts: without them none are embedded unless templates were asked for."""
 _BATCH = 64
 
 
@@ -87,7 +89,7 @@ def embed_prompts(embedder: "Embedder", prompts: Sequence[Sequence[str]]) -> NDA
 
     try:
         embedder.modalities({TEXT_MODALITY: TEXT})
-    except (SchemaError, UnknownNameError) as error:
+    except (SchemaError, ConfigError, UnknownNameError) as error:
         raise EvaluationError(
             f"{embedder.name} embeds no texts, which templates need. Take a model with a text "
             "encoder into the space of its other modalities (with modalities=[…], text has to be "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.generic import RGB
+from shared.data.image_files import RGB
 from shared.errors import EvaluationError, SchemaError
 from shared.schema import Schema
 

@@ -38,7 +38,7 @@ class FunctionEmbedder:
         self._dims: dict[str, int] = {}
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
-        """The one modality it is given.
+        """The one modality it is given, from then on: class names are no images.
 
         Raises:
             ConfigError: The dataset has several, or not the one asked for.
@@ -53,6 +53,7 @@ class FunctionEmbedder:
             raise ConfigError(
                 f"The data give no modality {modality!r}. {suggest(modality, schemas)}"
             )
+        self._modality = modality
         return (modality,)
 
     def embed(self, modality: str, raws: Sequence[Any], schema: Schema) -> NDArray[np.float32]:

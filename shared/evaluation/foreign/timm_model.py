@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import DependencyError, UnknownNameError, WeightsError, suggest
+from shared.errors import UnknownNameError, WeightsError, suggest
 from shared.evaluation.foreign.checks import (
     checked_vectors,
     fitting_modalities,
@@ -17,6 +17,7 @@ from shared.evaluation.foreign.checks import (
     one_line,
     rgb_arrays,
 )
+from shared.optional import import_optional
 from shared.schema import Schema
 
 if TYPE_CHECKING:
@@ -56,13 +57,7 @@ class TimmEmbedder:
         modality: str | None,
         offline: bool,
     ) -> None:
-        try:
-            import timm
-            import timm.data
-        except ImportError as error:
-            raise DependencyError(
-                f"timm:{name} needs timm: pip install 'domain-zoo[vision]' ({error})"
-            ) from error
+        timm = import_optional("timm", "vision", f"timm:{name}")
         from shared.devices import autocast, resolve_device
         from shared.weights import tensors_fingerprint
 

@@ -19,6 +19,7 @@ from shared.evaluation.foreign.checks import (
     one_line,
     rgb_arrays,
 )
+from shared.optional import import_optional
 from shared.schema import Schema
 
 if TYPE_CHECKING:
@@ -66,13 +67,7 @@ class TransformersEmbedder:
         modality: str | None,
         offline: bool,
     ) -> None:
-        try:
-            import transformers
-        except ImportError as error:
-            raise DependencyError(
-                f"transformers:{source} needs transformers: pip install 'domain-zoo[text]' "
-                f"({error})"
-            ) from error
+        transformers = import_optional("transformers", "text", f"transformers:{source}")
         from shared.devices import autocast, resolve_device
         from shared.weights import tensors_fingerprint
 

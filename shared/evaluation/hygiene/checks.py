@@ -83,14 +83,15 @@ def check_hygiene(embeddings: EmbeddingSet, judged: NDArray[np.int64] | None = N
 
     Args:
         embeddings: Of all splits.
-        judged: Rows that scores are of; None: those of the test split.
+        judged: Rows that scores are of, where folds take the place of the splits (whose classes
+            are not counted then); None: those of the test split.
     """
     duplicates = tuple(find_duplicates(embeddings))
     findings = [
         *_groups(embeddings),
         *_duplicates(embeddings, duplicates),
         *_contradictions(embeddings),
-        *_classes(embeddings),
+        *(_classes(embeddings) if judged is None else ()),
         *_zeros(embeddings),
         *_sizes(embeddings, embeddings.rows(SPLIT) if judged is None else judged),
         *_collapse(embeddings),

@@ -12,7 +12,8 @@ from shared.evaluation.neighbours.top_k import top_k
 def similar(
     embeddings: EmbeddingSet, query_rows: ArrayLike, modality: str, k: int = 5
 ) -> tuple[NDArray[np.int64], Floats]:
-    """The k samples of any split with the largest cosine to each query, itself left out.
+    """The k samples of any split with the largest cosine to each query, itself left out. Rows that
+    repeat an input stand for one sample, the first of them.
 
     Source: AstroM3, arXiv:2411.08842, similarity search.
 
@@ -34,7 +35,9 @@ def similar(
     if not present[queries].all():
         absent = embeddings.ids[queries[~present[queries]][0]]
         raise EvaluationError(f"{embeddings.dataset}: {str(absent)!r} has no {modality!r}.")
-    rows = np.flatnonzero(present)
+    own = np.arange(len(embeddings))
+    first = embeddings.copies.get(modality, own)
+    queries, rows = first[queries], np.flatnonzero(present & (first == own))
     unit = normalise(embeddings.vectors[modality][rows])
     nearest, cosine = top_k(unit[np.searchsorted(rows, queries)], unit, k, exclude=(queries, rows))
     others = min(k, len(rows) - 1)

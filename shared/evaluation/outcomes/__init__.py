@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from shared.evaluation.outcomes.base import Outcome
 from shared.evaluation.outcomes.classes import ClassOutcome
 from shared.evaluation.outcomes.clusters import ClusterOutcome
+from shared.evaluation.outcomes.mean_recall import MeanRecallOutcome
+from shared.evaluation.outcomes.means import MeanOutcome
 from shared.evaluation.outcomes.ranks import RankOutcome
 from shared.evaluation.outcomes.scalars import ScalarOutcome
 from shared.evaluation.outcomes.seeded import SeededOutcome
@@ -18,8 +20,10 @@ KINDS: Mapping[str, type[Outcome]] = {
         TagOutcome,
         ValueOutcome,
         RankOutcome,
+        MeanRecallOutcome,
         ClusterOutcome,
         ScalarOutcome,
+        MeanOutcome,
         SeededOutcome,
     )
 }
@@ -28,6 +32,8 @@ __all__ = [
     "KINDS",
     "ClassOutcome",
     "ClusterOutcome",
+    "MeanOutcome",
+    "MeanRecallOutcome",
     "Outcome",
     "RankOutcome",
     "ScalarOutcome",

@@ -84,8 +84,8 @@ class RankOutcome(Outcome):
     def reasons(self) -> Mapping[str, str]:
         if len(self) == 0:
             return dict.fromkeys(self.metrics, "no queries")
-        why = f"with {self.n_candidates} candidates any ranking reaches 1"
-        return {f"recall@{k}": why for k in RECALL_AT if self.n_candidates <= k}
+        why = f"with {self.n_candidates} candidates any ranking reaches recall@"
+        return {f"recall@{k}": f"{why}{k} = 1" for k in RECALL_AT if self.n_candidates <= k}
 
     def take(self, rows: Rows) -> Self:
         precision, positives = self.average_precision, self.n_positives

@@ -40,6 +40,9 @@ def draw_pictures(evaluation: "Evaluation") -> "Named":
     yield from _of_ranks(ran, embeddings)
     yield from _of_subgroups(ran, embeddings)
     yield from _of_samples(evaluation, ran)
+    for run in ran:
+        if run.protocol.pictures and evaluation.drawing.dataset:
+            yield from run.protocol.pictures.draw(run, embeddings, evaluation.drawing.dataset)
 
 
 def _widest(runs: "Sequence[Run]") -> "list[Run]":

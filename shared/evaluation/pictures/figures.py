@@ -94,7 +94,10 @@ def short(name: str, length: int = NAME_LENGTH) -> str:
 
 
 def class_name(label: int, embeddings: EmbeddingSet, length: int = NAME_LENGTH) -> str:
-    return plain(short(embeddings.classes[label], length)) if label >= 0 else "unknown"
+    """Of a class; empty for data without classes."""
+    if label < 0:
+        return "unknown" if embeddings.classes else ""
+    return plain(short(embeddings.classes[label], length))
 
 
 def words(name: str) -> str:

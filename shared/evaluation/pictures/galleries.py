@@ -20,6 +20,7 @@ from shared.evaluation.pictures.figures import (
 )
 from shared.evaluation.pictures.thumbnails import Artist
 from shared.evaluation.protocol import Task
+from shared.evaluation.protocols.retrieval import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def draw_similarity(embeddings: EmbeddingSet, artist: Artist, modality: str) -> 
         row = int(queries[query])
         label = int(embeddings.labels[row])
         artist.draw(first, row, shown)
-        _head(first, f"query: {_class(label, embeddings)}\n{_id(row, embeddings)}", "black")
+        _head(first, f"{_query(label, embeddings)}\n{_id(row, embeddings)}", "black")
         for axes, other, value in zip(
             others, neighbours[query].tolist(), cosine[query].tolist(), strict=True
         ):
@@ -83,11 +84,12 @@ def draw_similarity(embeddings: EmbeddingSet, artist: Artist, modality: str) -> 
             artist.draw(axes, other, shown)
             _head(
                 axes,
-                f"{sign}{_class(its, embeddings)} {value:.3f}\n{_id(other, embeddings)}",
+                f"{sign}{_class(its, embeddings)} {value:.3f}\n{_id(other, embeddings)}".lstrip(),
                 colour,
             )
-    note = "number: cosine to the query (black frame)\n"
-    note += "= and green: its class   ≠ and red: another class"
+    note = "number: cosine to the query (black frame)"
+    if embeddings.classes:
+        note += "\n= and green: its class   ≠ and red: another class"
     _arrange(figure, [axes for block in blocks for axes in block], note)
     return figure
 
@@ -117,6 +119,8 @@ def draw_retrieval(
         return None
     query, candidate = task.modalities
     candidates = embeddings.rows(SPLIT, query, candidate, target=task.target or None)
+    if positives == "group":  # what is ranked: an image with five captions once
+        candidates = candidates[counted(embeddings, candidates, task.modalities)[1]]
     codes = {"group": embeddings.groups, "label": embeddings.labels}.get(positives, embeddings.ids)
     chosen = choose_queries(embeddings, rows)
     left = normalise(embeddings.vectors[query][rows[chosen]])
@@ -128,14 +132,15 @@ def draw_retrieval(
     for i, (first, *others) in enumerate(blocks):
         own = int(rows[chosen[i]])
         artist.draw(first, own, given)
-        head = f"query: {_class(int(embeddings.labels[own]), embeddings)}"
+        head = _query(int(embeddings.labels[own]), embeddings)
         _head(first, f"{head}\nmatch at rank {ranks[chosen[i]]}", "black")
         for place, (axes, position) in enumerate(zip(others, found[i].tolist(), strict=True), 1):
             row = int(candidates[position])
             right = codes[row] == codes[own]
             artist.draw(axes, row, shown)
-            head = f"{place}: {_class(int(embeddings.labels[row]), embeddings)}"
-            head += f" {cosine[i, position]:.3f}\n{'✓ ' if right else ''}{_id(row, embeddings)}"
+            name = _class(int(embeddings.labels[row]), embeddings)
+            head = f"{place}:{' ' if name else ''}{name} {cosine[i, position]:.3f}"
+            head += f"\n{'✓ ' if right else ''}{_id(row, embeddings)}"
             _head(axes, head, SAME if right else UNKNOWN_COLOUR, 3.0 if right else 1.2)
     own_words = {"group": "the same group", "label": "the same class"}
     note = "number: cosine to the query (black frame)\n"
@@ -148,7 +153,9 @@ def draw_outliers(
     embeddings: EmbeddingSet, artist: Artist, modality: str, outliers: "Outliers"
 ) -> "Figure | None":
     """Test samples farthest from the centre of their class; None where no distance is known."""
-    chosen = outliers.farthest(modality, OUTLIERS)
+    chosen = outliers.farthest(modality, len(outliers.rows))
+    first = embeddings.copies.get(modality, np.arange(len(embeddings)))[outliers.rows[chosen]]
+    chosen = chosen[np.sort(np.unique(first, return_index=True)[1])[:OUTLIERS]]
     if not chosen.size:
         return None
     shown = artist.shown(modality)
@@ -175,6 +182,11 @@ def _drawn(modality: str, shown: str) -> str:
 
 def _class(label: int, embeddings: EmbeddingSet) -> str:
     return class_name(label, embeddings, CLASS_LENGTH)
+
+
+def _query(label: int, embeddings: EmbeddingSet) -> str:
+    name = _class(label, embeddings)
+    return f"query: {name}" if name else "query"
 
 
 def _id(row: int, embeddings: EmbeddingSet) -> str:

@@ -1,6 +1,15 @@
 """The kinds of pictures, their order on a page, and how each is read."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from shared.data.dataset import Dataset
+    from shared.evaluation.embeddings.embedding_set import EmbeddingSet
+    from shared.evaluation.run import Run
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,20 @@ class Kind:
     name: str
     title: str
     reading: str
+
+
+@dataclass(frozen=True)
+class OwnPictures:
+    """Pictures of a protocol that no other has.
+
+    Attributes:
+        kind: How its files begin, and how they are read.
+        draw: From a run of the protocol with an outcome, the embeddings and the samples behind
+            them, in the same order: names that begin with that of the kind, and figures.
+    """
+
+    kind: Kind
+    draw: "Callable[[Run, EmbeddingSet, Dataset], Iterator[tuple[str, Figure]]]"
 
 
 KINDS = (
@@ -94,7 +117,7 @@ KINDS = (
 )
 
 
-def kind_of(stem: str) -> Kind | None:
+def kind_of(stem: str, kinds: Sequence[Kind] = KINDS) -> Kind | None:
     """The kind of a picture by the name of its file, without suffix."""
-    fitting = (k for k in KINDS if stem == k.name or stem.startswith(f"{k.name}_"))
+    fitting = (k for k in kinds if stem == k.name or stem.startswith(f"{k.name}_"))
     return max(fitting, key=lambda kind: len(kind.name), default=None)

@@ -69,7 +69,9 @@ def _columns(embeddings: EmbeddingSet, figure: "Figure") -> int:
 
 def draw_thumbnails_map(embeddings: EmbeddingSet, artist: Artist, method: str) -> "Figure | None":
     """The same of all modalities together, with some of the samples; None without test rows."""
-    modalities, shown = together(embeddings), artist.first
+    shown = artist.first
+    # what stands in several rows, once a caption, is drawn once
+    modalities = (shown,) if shown in embeddings.copies else together(embeddings)
     rows, train = (embeddings.rows(split, *modalities) for split in (SPLIT, "train"))
     if not rows.size:
         return None
@@ -83,7 +85,8 @@ def draw_thumbnails_map(embeddings: EmbeddingSet, artist: Artist, method: str) -
     axes = figure.subplots()
     labels = embeddings.labels[rows]
     scatter_classes(axes, points, labels, embeddings, set())
-    figure.legend(loc="outside lower center", ncols=10, fontsize=8, frameon=False)
+    if embeddings.classes:
+        figure.legend(loc="outside lower center", ncols=10, fontsize=8, frameon=False)
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
     # room for thumbnails beside the outermost points

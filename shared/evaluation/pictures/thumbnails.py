@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 256
 """Of a side; more are not seen in a thumbnail."""
-LETTERS, TEXT_LINES = 20, 6
+LETTERS, TEXT_LINES = 22, 7
 """Of a text in a panel."""
 SHOWN_PERCENTILES = (1.0, 99.0)
 """Values of a grey image between black and white, where the schema states no range."""

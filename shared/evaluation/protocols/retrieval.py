@@ -1,6 +1,8 @@
 """Cross-modal retrieval: rank the candidates of one modality for queries of another."""
 
-from itertools import permutations
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +10,9 @@ from numpy.typing import NDArray
 from shared.errors import ConfigError
 from shared.evaluation.embeddings.embedding_set import LABEL, SPLIT, EmbeddingSet
 from shared.evaluation.embeddings.vectors import normalise
-from shared.evaluation.neighbours.chance import ranking_chance
+from shared.evaluation.neighbours.chance import RECALL_AT, ranking_chance
 from shared.evaluation.neighbours.ranking import best_ranks
-from shared.evaluation.outcomes import RankOutcome
+from shared.evaluation.outcomes import MeanRecallOutcome, RankOutcome
 from shared.evaluation.protocol import (
     Output,
     Protocol,
@@ -57,13 +59,18 @@ def retrieval(
     return RankOutcome(ranks, len(candidates), n_positives=n_positives)
 
 
-def _tasks(embeddings: EmbeddingSet, settings: Settings) -> list[Task]:
-    """Ordered pairs of modalities."""
+def _target(settings: Settings) -> str:
+    """What the rows have to have beside both modalities."""
     if settings["positives"] not in POSITIVES:
         raise ConfigError(
             f"retrieval: positives={settings['positives']!r}; write one of {', '.join(POSITIVES)}."
         )
-    target = LABEL if settings["positives"] == "label" else ""
+    return LABEL if settings["positives"] == "label" else ""
+
+
+def _tasks(embeddings: EmbeddingSet, settings: Settings) -> list[Task]:
+    """Ordered pairs of modalities."""
+    target = _target(settings)
     pairs: list[tuple[str, ...]] = [*permutations(embeddings.modalities, 2)]
     pairs = pairs or [embeddings.modalities]
     return [Task(pair, target, inputs="->".join(pair)) for pair in pairs]
@@ -71,51 +78,104 @@ def _tasks(embeddings: EmbeddingSet, settings: Settings) -> list[Task]:
 
 def _run(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
     rows = embeddings.rows(SPLIT, *task.modalities, target=task.target or None)
-    reason = widths_differ(task, embeddings)
-    if len(task.modalities) < 2:
-        reason = "one modality; retrieval ranks those of another"
-    elif len(rows) < 2:
-        reason = f"{len(rows)} test rows with both modalities"
-    if reason is not None:
+    if reason := _reason(task, embeddings, rows):
         return missing(task, embeddings, METRICS, reason)
-    of_queries, of_candidates = (embeddings.vectors[m][rows] for m in task.modalities)
-    codes = np.arange(len(rows))
-    queries = candidates = codes
-    if settings["positives"] == "label":
-        codes = embeddings.labels[rows]
-    elif settings["positives"] == "group":
-        codes = np.unique(embeddings.groups[rows], return_inverse=True)[1]
-        queries, candidates = (_distinct(codes, v) for v in (of_queries, of_candidates))
-    outcome = retrieval(
-        of_queries[queries], of_candidates[candidates], codes[queries], codes[candidates]
-    )
-    n_candidates = np.full(len(outcome), outcome.n_candidates)
-    assert outcome.n_positives is not None
-    chance = ranking_chance(n_candidates, outcome.n_positives)
+    queries, outcome = _direction(task, embeddings, rows, settings["positives"])
     return Output(
         rows[queries],
         outcome,
         trivial_name=RANDOM,
-        chance={metric: chance[metric] for metric in METRICS},
+        chance={metric: _chance(outcome)[metric] for metric in METRICS},
         settings={"n_candidates": outcome.n_candidates},
     )
 
 
-def _distinct(codes: Codes, vectors: Vectors) -> Codes:
-    """First of the rows with equal code and equal vector. So an image that stands in five rows, one
-    a caption, is one query and one candidate, as in Karpathy & Fei-Fei 2015 (arXiv:1412.2306)."""
-    first: dict[tuple[int, int], int] = {}
-    for row, (code, vector) in enumerate(zip(codes.tolist(), vectors, strict=True)):
-        first.setdefault((code, hash(vector.tobytes())), row)
-    return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+def _reason(task: Task, embeddings: EmbeddingSet, rows: Codes) -> str | None:
+    """Why rows cannot be ranked, or None."""
+    if len(task.modalities) < 2:
+        return "one modality; retrieval ranks those of another"
+    if len(rows) < 2:
+        return f"{len(rows)} test rows with both modalities"
+    return widths_differ(task, embeddings)
+
+
+def _direction(
+    task: Task, embeddings: EmbeddingSet, rows: Codes, positives: str
+) -> tuple[Codes, RankOutcome]:
+    """Places in `rows` of the queries, and their outcome."""
+    codes = np.arange(len(rows))
+    queries = candidates = codes
+    if positives == "label":
+        codes = embeddings.labels[rows]
+    elif positives == "group":
+        codes = np.unique(embeddings.groups[rows], return_inverse=True)[1]
+        queries, candidates = counted(embeddings, rows, task.modalities)
+    of_queries, of_candidates = (embeddings.vectors[m][rows] for m in task.modalities)
+    outcome = retrieval(
+        of_queries[queries], of_candidates[candidates], codes[queries], codes[candidates]
+    )
+    return queries, outcome
+
+
+def counted(embeddings: EmbeddingSet, rows: Codes, modalities: Sequence[str]) -> list[Codes]:
+    """By modality, places in `rows` that count. Rows that repeat an input of one modality are there
+    for the other one, such as an image that stands in five rows, one a caption: it counts once, as
+    in Karpathy & Fei-Fei 2015 (arXiv:1412.2306). Of the other modality every row counts, since
+    captions that are equal are several, as in GeoRSCLIP's evaluation on RSICD."""
+    first = [
+        np.unique(embeddings.copies.get(m, np.arange(len(embeddings)))[rows], return_index=True)[1]
+        for m in modalities
+    ]
+    fewest = min(map(len, first))
+    return [np.sort(f) if len(f) == fewest else np.arange(len(rows)) for f in first]
+
+
+def _chance(outcome: RankOutcome) -> dict[str, float]:
+    assert outcome.n_positives is not None
+    return ranking_chance(np.full(len(outcome), outcome.n_candidates), outcome.n_positives)
+
+
+def _both_ways(embeddings: EmbeddingSet, settings: Settings) -> list[Task]:
+    """Pairs of modalities, whatever their order."""
+    pairs: list[tuple[str, ...]] = [*combinations(embeddings.modalities, 2)]
+    target = _target(settings)
+    return [Task(p, target, inputs="+".join(p)) for p in pairs or [embeddings.modalities]]
+
+
+def _run_both_ways(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
+    rows = embeddings.rows(SPLIT, *task.modalities, target=task.target or None)
+    if reason := _reason(task, embeddings, rows):
+        return missing(task, embeddings, MeanRecallOutcome.METRICS, reason)
+    names = embeddings.groups if settings["positives"] == "group" else embeddings.ids
+    _, first, unit = np.unique(names[rows], return_index=True, return_inverse=True)
+    tasks = (task, replace(task, modalities=task.modalities[::-1]))
+    both = [_direction(each, embeddings, rows, settings["positives"]) for each in tasks]
+    outcome = MeanRecallOutcome.of([(unit[queries], o) for queries, o in both], len(first))
+    recalls = [_chance(o)[f"recall@{k}"] for _, o in both for k in RECALL_AT]
+    return Output(
+        rows[first],
+        outcome,
+        trivial_name=RANDOM,
+        chance={"mean_recall": float(np.mean(recalls))},
+        settings={"n_candidates": outcome.n_candidates},
+    )
 
 
 PROTOCOL = Protocol(
     "retrieval",
-    1,
+    2,
     "rank of a sample's own embedding in another modality",
     _tasks,
     _run,
+    {"positives": "row"},
+    applies=lambda embeddings: len(embeddings.modalities) > 1,
+)
+MEAN_RECALL = Protocol(
+    "mean_recall",
+    1,
+    "mean of recall@1, 5 and 10 in both directions of retrieval",
+    _both_ways,
+    _run_both_ways,
     {"positives": "row"},
     applies=lambda embeddings: len(embeddings.modalities) > 1,
 )

@@ -57,7 +57,15 @@ def zero_shot(
     return logits
 
 
+def check_order(settings: Settings, protocol: str) -> None:
+    """Raises ConfigError for an unknown order."""
+    order = settings["order"]
+    if order not in ORDERS:
+        raise ConfigError(f"settings.{protocol}.order={order!r}. {suggest(order, ORDERS)}")
+
+
 def _tasks(embeddings: EmbeddingSet, settings: Settings) -> list[Task]:
+    check_order(settings, PROTOCOL.name)
     if embeddings.prompts is None:
         whole = embeddings.modalities
         return [Task(whole, LABEL, inputs=ALL if len(whole) > 1 else whole[0])]
@@ -73,10 +81,8 @@ def _run(task: Task, embeddings: EmbeddingSet, settings: Settings) -> Output:
     prompts, order, scale = embeddings.prompts, settings["order"], float(settings["logit_scale"])
     if prompts is None:
         return missing(task, embeddings, METRICS, NO_PROMPTS)
-    if reason := _reason(task, prompts, test):
+    if reason := reason_not_to_compare(task, prompts, test):
         return missing(task, embeddings, METRICS, reason)
-    if order not in ORDERS:
-        raise ConfigError(f"settings.zero_shot.order={order!r}. {suggest(order, ORDERS)}")
     of_val, logits = (
         zero_shot(rows.vectors, prompts, order=order, logit_scale=scale) for rows in (val, test)
     )
@@ -120,7 +126,7 @@ def _of_each_template(test: Rows, prompts: NDArray[np.float32]) -> list[float]:
     return [round(float(hit.mean()), 4) for hit in hits]
 
 
-def _reason(task: Task, prompts: NDArray[np.float32], test: Rows) -> str | None:
+def reason_not_to_compare(task: Task, prompts: NDArray[np.float32], test: Rows) -> str | None:
     """Why the prompts cannot classify the rows, or None."""
     (modality,) = task.modalities
     if test.vectors.shape[1] != prompts.shape[2]:
@@ -132,7 +138,7 @@ def _reason(task: Task, prompts: NDArray[np.float32], test: Rows) -> str | None:
 
 PROTOCOL = Protocol(
     name="zero_shot",
-    version=1,
+    version=2,
     title="class of the nearest prompt",
     tasks=_tasks,
     run=_run,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import EvaluationError
-from shared.evaluation.outcomes import Outcome, RankOutcome, SeededOutcome
+from shared.evaluation.outcomes import MeanRecallOutcome, Outcome, RankOutcome, SeededOutcome
 from shared.evaluation.results.result import LINES, Result, load_results
 from shared.evaluation.results.store import Predictions, read_predictions
 from shared.untrusted import read_json
@@ -20,6 +20,7 @@ TaskName = tuple[str, str, str, str]
 """Protocol, inputs, target, variant."""
 MAX_SETTING = 60
 """Characters of a setting in a reason: grids are long."""
+_RANKED = (RankOutcome, MeanRecallOutcome)
 Scores = Mapping[TaskName, Mapping[str, Result]]
 """By task and metric, of all test rows."""
 
@@ -161,7 +162,7 @@ def reason_not_to_pair(a: Predictions, b: Predictions) -> str:
         return f"outcomes of two kinds, {one.kind} and {other.kind}"
     if not one.resampled and len(rows_a) < max(len(a.ids), len(b.ids)):
         return "a number of the set as a whole, and the sets have different rows"
-    n_candidates = [o.n_candidates for o in (one, other) if isinstance(o, RankOutcome)]
+    n_candidates = [o.n_candidates for o in (one, other) if isinstance(o, _RANKED)]
     if len(set(n_candidates)) > 1:
         return f"ranks among {n_candidates[0]} and {n_candidates[1]} candidates"
     return _reason_of_truth(a.ids, one.columns(), other.columns(), rows_a, rows_b)

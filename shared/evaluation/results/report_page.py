@@ -147,7 +147,7 @@ def save_page(
         headline=list(_blocks(whole, about, every=False)),
         every=list(_blocks(whole, about, every=True)),
         subgroups=list(_blocks([r for r in results if r.subgroup], about, every=False)),
-        sections=_sections(path.parent, pictures),
+        sections=_sections(path.parent, pictures, _kinds(evaluation)),
         tasks=_tasks(whole),
         per_class=_per_class(whole),
         facts=_facts(whole, evaluation),
@@ -277,14 +277,22 @@ def _metric(name: str) -> str:
     return METRICS[name].title if name in METRICS else name
 
 
-def _sections(folder: Path, pictures: Sequence[Path]) -> list[tuple[Kind, list[Shown]]]:
-    """Pictures by kind, in the order of `KINDS`, as long as there is room for them."""
+def _kinds(evaluation: "Evaluation") -> list[Kind]:
+    """Those of the protocols that draw pictures of their own, then those that all have."""
+    own = {run.protocol.name: run.protocol.pictures for run in evaluation.runs}
+    return [*(pictures.kind for pictures in own.values() if pictures), *KINDS]
+
+
+def _sections(
+    folder: Path, pictures: Sequence[Path], kinds: Sequence[Kind]
+) -> list[tuple[Kind, list[Shown]]]:
+    """Pictures by kind, in the order of `kinds`, as long as there is room for them."""
     room = MAX_BYTES
     sections: list[tuple[Kind, list[Shown]]] = []
-    for kind in KINDS:
+    for kind in kinds:
         shown = []
         for path in pictures:
-            if kind_of(path.stem) is kind:
+            if kind_of(path.stem, kinds) is kind:
                 content = path.read_bytes()
                 fits = len(content) <= room
                 room -= len(content) if fits else 0

@@ -21,6 +21,7 @@ HEADLINES = (
     ("r2", "spearman"),
     ("recall@1", "recall@10", "map"),
     ("nmi",),
+    ("rmi", "rsu", "ras", "rda"),
 )
 """By kind of outcome, the first of whose metrics tells it: what the table shows of a task."""
 SHORT = {"balanced_accuracy": "balanced acc.", "mean_average_precision": "mAP"}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from shared.data.dataset import Dataset, SampleTable
-from shared.data.generic import IMAGE, TEXT
+from shared.data.generic import TEXT
+from shared.data.image_files import IMAGE
 from shared.errors import (
     ConfigError,
     DataError,

@@ -98,12 +98,14 @@ def test_nulls_of_parquet_are_unknown(tmp_path):
         "tag.t": [None, True, False] * 4,
         "target.y": [None, 1, 2] * 4,
         "subgroup.s": [None, "a", "b"] * 4,
+        "annotation.outline": [None, "[1,2]", ""] * 4,
         "label": [None, 1.0, 2.0] * 4,
     }
     loaded = EmbeddingSet.load(write(tmp_path / "e.parquet", embedding=X, **columns))
     np.testing.assert_array_equal(loaded.tags["t"], [np.nan, 1, 0] * 4)
     np.testing.assert_array_equal(loaded.targets["y"], [np.nan, 1, 2] * 4)
     assert loaded.subgroups["s"].tolist() == ["", "a", "b"] * 4
+    assert loaded.annotations["outline"].tolist() == ["", "[1,2]", ""] * 4
     assert loaded.labels.tolist() == [-1, 0, 1] * 4
 
 

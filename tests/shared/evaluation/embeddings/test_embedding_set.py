@@ -82,6 +82,7 @@ def test_the_array_hash_follows_what_a_protocol_reads(full):
     for changes in (
         {"targets": {"mass": TARGETS["mass"] + 1}},
         {"subgroups": {"site": np.array(["c", "", "b", "a"] * 3)}},
+        {"annotations": {"outline": np.array(["[1]", "", "", ""] * 3)}},
         {"vectors": {m: v * 2 for m, v in full.vectors.items()}},
     ):
         assert replace(full, **changes).array_hash(("m0",), "mass") != before
@@ -110,6 +111,7 @@ WRONG = {
     "file name": ({"model": "\udcff.npz"}, "'model' holds a text that is not valid Unicode"),
     "length": ({"tags": {"x": np.zeros(5)}}, "tag 'x': 5 rows, but there are 12 ids"),
     "subgroup": ({"subgroups": {"s": np.array(["a"])}}, "subgroups 's': 1 rows"),
+    "annotation": ({"annotations": {"o": np.array(["a"])}}, "annotations 'o': 1 rows"),
     "content": ({"content": np.array(["a"])}, "content: 1 rows"),
     "classifier": (
         {"classified": ClassifierOutput(("a",), {("m0", "m1"): np.ones((5, 1), np.float32)})},

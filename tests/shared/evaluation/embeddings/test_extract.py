@@ -1,5 +1,6 @@
 """Extraction of a whole dataset: order, missing modalities, cache, schema errors."""
 
+import types
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import zoo
 from domains.astro.evaluators import VARIABLE_STARS
 from shared.data.dataset import Dataset, Raw, SampleTable
-from shared.data.generic import IMAGE, TEXT
+from shared.data.generic import TEXT
+from shared.data.image_files import IMAGE
 from shared.errors import SchemaError
+from shared.evaluation.embeddings.copies import with_copies
 from shared.evaluation.embeddings.extract import ZooEmbedder, extract, simple_features
 from shared.evaluation.evaluator import DEFAULT
 from shared.evaluation.foreign.function import FunctionEmbedder
@@ -73,6 +76,62 @@ def test_a_channel_that_is_not_given_is_named(tmp_path: Path, embedder: ZooEmbed
         extract(embedder, folder)
     assert "mine takes channel mean_vmag [mag]" in str(caught.value)
     assert "modalities=[photometry]" in str(caught.value)
+
+
+def test_an_object_in_neighbouring_rows_is_embedded_once_a_batch() -> None:
+    image, other = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 99, np.uint8)
+    shown = [image, image, image, other, image, image]
+    embedded: list[int] = []
+
+    class Repeated(Dataset):
+        name, schemas = "repeated", types.MappingProxyType({"image": IMAGE})
+
+        def make_table(self) -> SampleTable:
+            return SampleTable([str(i) for i in range(6)], groups=["a", "a", "a", "b", "a", "a"])
+
+        def read(self, index: int) -> Raw:
+            return {"image": shown[index]}
+
+        def content_fingerprint(self) -> str:
+            return "1"
+
+    def mean(images: list[Any]) -> Any:
+        embedded.append(len(images))
+        return np.array([[image.mean(), 1.0] for image in images])
+
+    found = extract(FunctionEmbedder("mean", mean, None), Repeated(), batch_size=4)
+    assert embedded == [2, 1]
+    assert found.vectors["image"][:, 0].tolist() == [0, 0, 0, 99, 0, 0]
+    features = simple_features(DEFAULT, Repeated(), ("image",))
+    assert features is not None
+    assert [row == 3 for row in range(6)] == [
+        bool((v != features.vectors["image"][0]).any()) for v in features.vectors["image"]
+    ]
+
+
+def test_an_object_has_one_vector_where_batches_round_differently() -> None:
+    """As in bfloat16: an image of five captions that lie in two batches is still one image."""
+
+    class Captioned(Dataset):
+        name, schemas = "captioned", types.MappingProxyType({"image": IMAGE})
+
+        def __init__(self) -> None:
+            self._images = [np.full((4, 4, 3), 10 * i, np.uint8) for i in range(7)]
+
+        def make_table(self) -> SampleTable:
+            return SampleTable([str(i) for i in range(35)], groups=[str(i // 5) for i in range(35)])
+
+        def read(self, index: int) -> Raw:
+            return {"image": self._images[index // 5]}
+
+        def content_fingerprint(self) -> str:
+            return "1"
+
+    def rough(images: list[Any]) -> Any:
+        return np.array([[image.mean(), 1 + 0.01 * len(images)] for image in images])
+
+    found = with_copies(extract(FunctionEmbedder("rough", rough, None), Captioned(), batch_size=8))
+    assert found.copies["image"].tolist() == [i - i % 5 for i in range(35)]
 
 
 def test_simple_features_of_the_modalities_asked_for(stars: zoo.Dataset) -> None:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.data.generic import IMAGE, TEXT
+from shared.data.generic import TEXT
+from shared.data.image_files import IMAGE
 from shared.errors import SchemaError
 from shared.evaluation.embeddings.simple_features import image_statistics, word_counts
 from shared.schema import Channel, Schema

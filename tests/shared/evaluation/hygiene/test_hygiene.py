@@ -99,6 +99,13 @@ def copied(embeddings, pairs, noise, seed=0):
 PAIRS = [(200, 3), (211, 40), (239, 159)]
 
 
+def test_classes_of_the_splits_are_not_counted_where_folds_judge_all(clean):
+    few = replace(clean, labels=np.where(np.arange(len(clean)) < 238, 0, 1))
+    checks = {f.check for f in check_hygiene(few).findings}
+    folded = {f.check for f in check_hygiene(few, np.arange(len(few))).findings}
+    assert checks - folded == {"small classes", "classes without training rows"}
+
+
 def test_nearly_equal_embeddings(clean):
     found = find_duplicates(copied(clean, PAIRS, 0.01))
     assert {(d.first, d.second) for d in found} == set(PAIRS)

@@ -4,6 +4,8 @@ import pytest
 from shared.evaluation.outcomes import (
     ClassOutcome,
     ClusterOutcome,
+    MeanOutcome,
+    MeanRecallOutcome,
     RankOutcome,
     SeededOutcome,
     TagOutcome,
@@ -48,6 +50,16 @@ def cluster_outcome(rng, n=40):
     return ClusterOutcome(truth, clusters, CLASSES)
 
 
+def mean_outcome(rng, n=40):
+    return MeanOutcome({"rsu": np.round(rng.random(n), 1), "ras": np.round(rng.random(n), 1)})
+
+
+def mean_recall_outcome(rng, n=40):
+    queries = rng.integers(1, 6, size=(n, 2))
+    hits = np.sort(rng.integers(0, queries[:, :, None] + 1, size=(n, 2, 3)), axis=2)
+    return MeanRecallOutcome(queries, hits, 50)
+
+
 def seeded_outcome(rng, n=40):
     truth = rng.integers(4, size=n)
     return SeededOutcome(
@@ -61,6 +73,8 @@ MAKERS = {
     "values": value_outcome,
     "ranks": rank_outcome,
     "clusters": cluster_outcome,
+    "means": mean_outcome,
+    "mean_recall": mean_recall_outcome,
     "seeded": seeded_outcome,
 }
 

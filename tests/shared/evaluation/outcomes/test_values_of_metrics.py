@@ -15,6 +15,7 @@ from shared.errors import EvaluationError
 from shared.evaluation.outcomes import (
     ClassOutcome,
     ClusterOutcome,
+    MeanOutcome,
     RankOutcome,
     TagOutcome,
     ValueOutcome,
@@ -254,3 +255,24 @@ def test_arrays_that_do_not_fit_are_refused(message):
     with pytest.raises(EvaluationError) as error:
         BAD[message]()
     assert expected in str(error.value)
+
+
+def test_means_by_hand():
+    made = MeanOutcome({"rsu": np.array([0.0, 0.5, 1.0]), "ras": np.array([1.0, 1.0, 0.4])})
+    assert made.values() == pytest.approx([0.5, 0.8])
+    assert made.statistic(np.array([[2.0, 0, 2], [0, 0, 0]]))[0] == pytest.approx([0.5, 0.7])
+    assert np.isnan(made.statistic(np.zeros((1, 3)))).all()
+    assert MeanOutcome({"rsu": np.array([])}).reasons() == {"rsu": "no test rows"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({}, "no metric"),
+        ({"rsu": np.zeros(2), "ras": np.zeros(3)}, "ras has 3 rows"),
+        ({"rsu": np.array([np.nan])}, "rsu holds NaN"),
+    ],
+)
+def test_means_that_cannot_be_taken_are_refused(numbers, message):
+    with pytest.raises(EvaluationError, match=message):
+        MeanOutcome(numbers)

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared.data.dataset import Dataset, SampleTable
-from shared.data.generic import IMAGE, TEXT
+from shared.data.generic import TEXT
+from shared.data.image_files import IMAGE
 from shared.errors import SchemaError
+from shared.evaluation.embeddings.copies import with_copies
 from shared.evaluation.evaluator import Drawing
 from shared.evaluation.hygiene.outliers import find_outliers
 from shared.evaluation.pictures import galleries
 from shared.evaluation.pictures.choice import draw_pictures
-from shared.evaluation.pictures.maps import BOX, place_boxes
+from shared.evaluation.pictures.maps import BOX, draw_thumbnails_map, place_boxes
 from shared.evaluation.pictures.thumbnails import draw_image, draw_text, make_artist
 from shared.evaluation.protocol import Task
 from shared.schema import Channel, Schema
@@ -194,6 +196,47 @@ def test_an_image_has_its_colours_and_a_text_its_words():
     assert text.startswith("a price of \\$5")
     assert text.endswith("…")
     axes.figure.savefig("/dev/null", format="png")
+
+
+def repeated(make_set):
+    """Each sample stands in three rows that differ in `m1` only, as an image with captions."""
+    made = make_set(n=120, absent=0)
+    first = np.arange(120) - np.arange(120) % 3
+    columns = {name: getattr(made, name)[first] for name in ("labels", "splits")}
+    vectors = {**made.vectors, "m0": made.vectors["m0"][first]}
+    return with_copies(replace(made, vectors=vectors, groups=made.ids[first], **columns))
+
+
+def ids(panels):
+    return [title.split("\n")[-1].removeprefix("✓ ") for title in panels]
+
+
+def test_what_stands_in_several_rows_is_shown_once(make_set):
+    made = repeated(make_set)
+    artist = make_artist(Drawing(dataset=Samples(made), thumbnails={"m0": line}))
+    rows = made.rows("test", "m0", "m1")
+    task = Task(("m1", "m0"), inputs="m1->m0")
+    figure = galleries.draw_retrieval(made, artist, task, rows, np.ones(len(rows), int), "group")
+    similar = galleries.draw_similarity(made, artist, "m0")
+    outliers = galleries.draw_outliers(made, artist, "m0", find_outliers(made))
+    for of_queries in (figure, similar):
+        for _, *found in np.reshape(titles(of_queries), (galleries.QUERIES, -1)):
+            shown = made.groups[[made.ids.tolist().index(name) for name in ids(found)]]
+            assert len(set(shown)) == len(shown)
+    shown = [title.split("  ")[0] for title in titles(outliers)]
+    assert len({made.groups[made.ids.tolist().index(name)] for name in shown}) == len(shown)
+    title = draw_thumbnails_map(made, artist, "tsne").get_suptitle().replace("\n", " ")
+    assert f"(m0; n = {len(rows) // 3};" in title
+
+
+def test_data_without_classes_name_none(make_set, gallery):
+    made = make_set(n=60, n_classes=1, absent=0)
+    made = replace(made, classes=(), labels=np.full(60, -1))
+    figures = gallery(made, m0=line)
+    for name in ("similarity_m0", "retrieval_m0_m1"):
+        assert not any("unknown" in title for title in titles(figures[name]))
+        assert titles(figures[name])[0].startswith("query\n")
+    assert "class" not in figures["similarity_m0"].get_supxlabel()
 
 
 def test_outliers_without_distances_have_no_gallery(make_set):

@@ -4,11 +4,15 @@ import base64
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from shared.evaluation.evaluator import Drawing
 from shared.evaluation.pictures import save_pictures
+from shared.evaluation.pictures.figures import titled_figure
+from shared.evaluation.pictures.kinds import Kind, OwnPictures
 from shared.evaluation.results import report_page
 from shared.evaluation.results.report_page import Report, save_index, save_page
 
@@ -168,3 +172,23 @@ def test_the_page_of_a_sweep_links_each_run(whole, tmp_path):
     assert "no such file <x>" in page.text
     assert not page.attributes("script")
     assert page.text.count("few_shot, m0, shots=2: accuracy") == 1
+
+
+def test_a_protocol_may_draw_pictures_of_its_own(whole, tmp_path):
+    def draw(run, embeddings, dataset):
+        yield f"maps_{run.task.inputs}", titled_figure(2, 2, "mine", dataset.name)
+
+    own = OwnPictures(Kind("maps", "Maps of mine", "A map is read from left to right."), draw)
+    evaluation = whole[1]
+    (run, *others) = evaluation.runs
+    protocol = replace(run.protocol, name="mine", pictures=own)
+    evaluation = replace(
+        evaluation,
+        runs=(replace(run, protocol=protocol), *others),
+        drawing=Drawing(dataset=SimpleNamespace(name="made_up", schemas={})),
+    )
+    pictures = save_pictures(tmp_path / "pictures", evaluation)
+    assert tmp_path / f"pictures/maps_{run.task.inputs}.png" in pictures
+    page = made_page(tmp_path, evaluation, pictures)
+    assert "A map is read from left to right." in page.text
+    assert page.text.index("Maps of mine") < page.text.index("Map of the embeddings")

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_reciprocal_rank
 
 from shared.errors import ConfigError, EvaluationError
+from shared.evaluation.embeddings.copies import with_copies
 from shared.evaluation.embeddings.vectors import normalise
-from shared.evaluation.protocols.retrieval import METRICS, PROTOCOL, retrieval
+from shared.evaluation.protocols.retrieval import MEAN_RECALL, METRICS, PROTOCOL, retrieval
+from shared.evaluation.run import evaluate_arrays
 
 
 def pair(n=30, width=6, noise=1.0, seed=0):
@@ -124,12 +126,78 @@ def captioned(make_set):
 
 
 def test_an_image_with_several_captions_is_one_query_and_one_candidate(make_set):
-    to_text, to_image = run(captioned(make_set), positives="group")
+    to_text, to_image = run(with_copies(captioned(make_set)), positives="group")
     assert to_text.rows.tolist() == list(range(0, 40, 5))
     assert (to_text.outcome.n_candidates, to_image.outcome.n_candidates) == (40, 8)
     assert to_text.outcome.n_positives.tolist() == [5] * 8
     assert to_image.outcome.n_positives.tolist() == [1] * 40
     assert to_image.chance["recall@1"] == pytest.approx(1 / 8)
+
+
+def test_equal_captions_of_an_image_are_several(make_set):
+    made = captioned(make_set)
+    made.vectors["text"][1] = made.vectors["text"][0]
+    to_text, to_image = run(with_copies(made), positives="group")
+    assert (to_text.outcome.n_candidates, len(to_image.outcome)) == (40, 40)
+
+
+def test_captions_are_drawn_with_their_image(make_set):
+    """As wide as if each image had one caption: five of a kind are no five measurements."""
+    rng = np.random.default_rng(0)
+    images, wrong = np.eye(60, dtype=np.float32), np.roll(np.eye(60, dtype=np.float32), 1, axis=0)
+    texts = np.where(rng.random((60, 1)) < 0.5, images, wrong)
+
+    def width(captions):
+        made = make_set(
+            n=60 * captions,
+            vectors={m: np.repeat(v, captions, 0) for m, v in (("a", images), ("b", texts))},
+            present={m: np.ones(60 * captions, np.bool_) for m in ("a", "b")},
+            splits=np.full(60 * captions, "test"),
+            groups=np.repeat([f"g{i:02}" for i in range(60)], captions),
+        )
+        # captions of an image differ in what no image looks at
+        made.vectors["b"][:] += 1e-3 * rng.normal(size=made.vectors["b"].shape)
+        evaluation = evaluate_arrays(
+            made, [PROTOCOL], settings={"retrieval": {"positives": "group"}}, n_resamples=200
+        )
+        (result,) = (r for r in evaluation.results if (r.inputs, r.metric) == ("b->a", "recall@1"))
+        assert (result.n, result.n_groups) == (60 * captions, 60)
+        return result.ci_high - result.ci_low
+
+    assert width(5) == pytest.approx(width(1), rel=0.02)
+
+
+def both_ways(embeddings, **settings):
+    chosen = {**MEAN_RECALL.settings, **settings}
+    return [MEAN_RECALL.run(t, embeddings, chosen) for t in MEAN_RECALL.tasks(embeddings, chosen)]
+
+
+@pytest.mark.parametrize("positives", ["row", "group", "label"])
+def test_mean_recall_is_that_of_both_directions(make_set, positives):
+    made = with_copies(make_set(n=60, noise=4.0, splits=np.full(60, "test"), absent=0))
+    made = replace(made, groups=np.repeat([f"g{i}" for i in range(20)], 3))
+    forward, backward = run(made, positives=positives)
+    (both,) = both_ways(made, positives=positives)
+    recalls = [f"recall@{k}" for k in (1, 5, 10)]
+    expected = [values(o.outcome)[name] for o in (forward, backward) for name in recalls]
+    assert values(both.outcome)["mean_recall"] == pytest.approx(np.mean(expected))
+    chances = [o.chance[name] for o in (forward, backward) for name in recalls]
+    assert both.chance["mean_recall"] == pytest.approx(np.mean(chances))
+    assert len(both.rows) == (20 if positives == "group" else 60)
+
+
+def test_mean_recall_draws_images_with_their_captions(make_set):
+    (both,) = both_ways(with_copies(captioned(make_set)), positives="group")
+    assert both.rows.tolist() == list(range(0, 40, 5))
+    assert both.outcome.queries.tolist() == [[1, 5]] * 8
+    assert "with 8 candidates" in both.outcome.reasons()["mean_recall"]
+    first = both.outcome.take(np.array([0]))
+    assert first.hits[0, 0].tolist() == sorted(first.hits[0, 0].tolist())
+
+
+def test_mean_recall_of_one_modality_is_missing(make_set):
+    (both,) = both_ways(make_set(widths=(3,)))
+    assert (both.metrics, "one modality" in both.missing) == (("mean_recall",), True)
 
 
 def test_classes_as_positives(make_set):
