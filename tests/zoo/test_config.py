@@ -10,6 +10,7 @@ from shared.errors import ConfigError, DataError, ZooError
 from shared.training.config import TrainConfig
 from zoo.config import compose_config, sweep_jobs, typed
 from zoo.options import EvalConfig
+from zoo.paths import make_paths_absolute
 from zoo.plugins import plugins
 from zoo.sources import resolve_data
 
@@ -34,6 +35,19 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     jobs = sweep_jobs(["domain=astro", "data=star_folder", "data.root=~/a,~/b"])
     roots = [compose_config("train", job)["data"]["root"] for job in jobs]
     assert roots == [f"{tmp_path}/a", f"{tmp_path}/b"]
+
+
+def test_paths_of_data_are_those_of_the_folder_it_was_started_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"name": "caption_csv", "root": "pairs.csv", "images": "images", "label": "images"}
+    make_paths_absolute(data)
+    assert (data["root"], data["images"]) == (f"{tmp_path}/pairs.csv", f"{tmp_path}/images")
+    assert data["label"] == "images"
+    below = {"name": "rsicd", "root": "~", "images": "images"}  # below the root
+    make_paths_absolute(below)
+    assert below == {"name": "rsicd", "root": str(Path.home()), "images": "images"}
 
 
 def test_a_tilde_in_a_root_given_in_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,10 +79,10 @@ def test_interpolations_are_refused_in_texts_too() -> None:
         (["data=3"], ["Choose by name", "data=NAME"]),
         (["optimizer=3"], ["optimizer=3", "optimizer.name=VALUE"]),
         (["objective.contrastive=3"], ["objective.contrastive.name=VALUE"]),
-        (["data.root=x"], ["data=NAME data.root=…", "star_folder"]),
+        (["data.root=x"], ["data=NAME data.root=…", "image_folder"]),
         (["data.n_star=3"], ["Did you mean data.n_stars"]),
         (["data.root=/a,/b"], ["-m", "\"data.root='A,B'\""]),
-        (["data=~/x"], ["no data=", "simulated_variable_stars"]),
+        (["data=~/x"], ["no data=", "image_folder"]),
     ],
 )
 def test_mistakes_of_train(overrides: list[str], words: list[str]) -> None:
@@ -81,8 +95,8 @@ def test_mistakes_of_train(overrides: list[str], words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data.root=x", ["data=NAME data.root=…", "star_folder"]),
-        ("data.foo=x", ["Choose data=NAME first", "star_folder"]),
+        ("data.root=x", ["data=NAME data.root=…", "image_folder"]),
+        ("data.foo=x", ["Choose data=NAME first", "image_folder"]),
         ("protocols=retrieval", ["protocols='retrieval'", "[retrieval]"]),
     ],
 )

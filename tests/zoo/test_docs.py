@@ -1,8 +1,9 @@
-"""docs/evaluation.md: what it shows runs as it stands there."""
+"""What pages of docs/ show runs as it stands there."""
 
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,15 @@ import pytest
 
 import zoo
 from zoo.cli.main import main
+from zoo.config import compose_config
 
-PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    """The code that a page shows, in its order."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        for block in BLOCKS:
+        for block in blocks("evaluation.md"):
             if name := re.match(r"# (\w+\.py)\n", block):
                 Path(name[1]).write_text(block, encoding="utf-8")
             with contextlib.redirect_stdout(io.StringIO()) as shown:
@@ -58,3 +65,27 @@ def test_the_protocol_has_scores_with_intervals(ran: tuple[Path, list[str]]) -> 
     assert len(whole) == 3 * 3
     value, low, high = whole["image", "accuracy"]
     assert 0.5 < low < value < high < 1
+
+
+def test_the_page_of_remote_sensing_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks("remote-sensing-data.md"):
+        exec(block, names)
+    assert "beach_1.png#0 a made-up beach 1 beach_1.png" in capsys.readouterr().out
+    assert set(names["bands"]) == {"blue", "green", "red", "nir"}
+
+
+def test_trainings_of_remote_sensing_compose() -> None:
+    """One composition a training, without data: a setting that is gone would be told."""
+    pages = ("remote-sensing.md", "remote-sensing-data.md", "rs-m-clip.md", "lora.md")
+    lines = "".join(block for page in pages for block in blocks(page, "bash"))
+    found = 0
+    for line in lines.replace("\\\n", " ").splitlines():
+        verb, *words = shlex.split(line, comments=True)[1:] or [""]
+        if verb == "train":
+            compose_config("train", words)
+            found += 1
+    assert found > 10

@@ -1,0 +1,1 @@
+"""Datasets of remote sensing, one file a layout."""
