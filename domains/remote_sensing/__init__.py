@@ -32,6 +32,7 @@ DOMAIN = Domain(
     },
     evaluators={
         "remote_sensing": "domains.remote_sensing.evaluators:REMOTE_SENSING",
+        "captions": "domains.remote_sensing.evaluators:CAPTIONS",
         "eurosat": "domains.remote_sensing.evaluators:EUROSAT",
         "eurosat_readable": "domains.remote_sensing.evaluators:EUROSAT_READABLE",
         "resisc45": "domains.remote_sensing.evaluators:RESISC45",

@@ -50,7 +50,7 @@ def _protocols() -> tuple[str, ...]:
 
 REMOTE_SENSING = Evaluator(
     protocols=_protocols(),
-    simple_features={"image": image_statistics, "text": word_counts},
+    simple_features={"image": image_statistics},
     thumbnails={"image": draw_image, "text": draw_text},
     templates=templates(),
     # GeoRSCLIP's: raw text features are averaged; an image and all its captions belong together
@@ -61,6 +61,7 @@ REMOTE_SENSING = Evaluator(
         "mean_recall": {"positives": "group"},
     },
 )
+CAPTIONS = replace(REMOTE_SENSING, simple_features={"text": word_counts})
 EUROSAT = replace(REMOTE_SENSING, class_names=class_names("eurosat", PUBLISHED))
 EUROSAT_READABLE = replace(REMOTE_SENSING, class_names=class_names("eurosat", READABLE))
 RESISC45 = replace(REMOTE_SENSING, class_names=class_names("resisc45", PUBLISHED))

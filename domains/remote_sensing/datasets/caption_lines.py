@@ -43,7 +43,7 @@ class RsicdCaptions(Dataset):
     """
 
     name = "rsicd_captions"
-    evaluator = "remote_sensing"
+    evaluator = "captions"
 
     def __init__(self, root: str) -> None:
         path = Path(root).expanduser()
