@@ -97,7 +97,8 @@ def check_image(
         return
     highest = array.max(initial=0)
     fractions = all(kind.kind == "f" for kind in kinds) and 0 < highest <= 1
-    if fractions or any(kind.kind in "iu" and kind.itemsize == 2 for kind in kinds):
+    wide = any(kind.kind in "iu" and kind.itemsize == 2 for kind in kinds)
+    if fractions or wide or any(kind.kind == "b" for kind in kinds):
         raise DataError(
             f"{where}: {schema.modality} is {', '.join(sorted(map(str, kinds)))} with numbers up "
             f"to {highest:g}, and {takes(schema)}. Which of them become 0 and 255 is a choice, "

@@ -53,12 +53,10 @@ REMOTE_SENSING = Evaluator(
     simple_features={"image": image_statistics},
     thumbnails={"image": draw_image, "text": draw_text},
     templates=templates(),
-    # GeoRSCLIP's: raw text features are averaged; an image and all its captions belong together
+    # GeoRSCLIP's: raw text features are averaged
     settings={
         "zero_shot": {"order": "average_first"},
         "class_retrieval": {"order": "average_first"},
-        "retrieval": {"positives": "group"},
-        "mean_recall": {"positives": "group"},
     },
 )
 CAPTIONS = replace(REMOTE_SENSING, simple_features={"text": word_counts})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.data.dataset import WHOLE, Dataset, Raw, SampleTable
+from shared.data.dataset import SAMPLE, WHOLE, Dataset, Raw, SampleTable
 from shared.data.generic import TEXT
 from shared.errors import DataError
 from shared.schema import Schema
@@ -25,9 +25,9 @@ class CaptionRows(Dataset):
 
     Row `<image id>#<k>` (k from 0) is the image with its caption k; the rows of an image are
     neighbours and give the same objects for all that is not text, since it is read once. What is
-    known of the image is known of each row. The group is the image's id and no longer the unit that
-    the dataset groups by: it says which rows show one image, which are each other's positives in
-    retrieval and are resampled together, and the splits are made already.
+    known of the image is known of each row, its group and split too. The annotation `SAMPLE` says
+    which rows show one image: these are each other's positives in retrieval, and of one modality
+    an image counts once.
 
     Args:
         dataset: Of which some modality holds captions (`CAPTIONS`).
@@ -53,12 +53,15 @@ class CaptionRows(Dataset):
             ids=[f"{name}#{k}" for name, k in zip(ids, self._captions, strict=True)],
             labels=base.labels[rows],
             classes=base.classes,
-            groups=ids.tolist(),
+            groups=base.groups[rows].tolist(),
             splits=base.splits[rows].tolist(),
             tags={name: values[rows] for name, values in base.tags.items()},
             targets={name: values[rows] for name, values in base.targets.items()},
             subgroups={name: values[rows] for name, values in base.subgroups.items()},
-            annotations={name: values[rows] for name, values in base.annotations.items()},
+            annotations={
+                SAMPLE: ids,
+                **{n: values[rows] for n, values in base.annotations.items()},
+            },
         )
 
     def read(self, index: int) -> Raw:

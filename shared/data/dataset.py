@@ -25,6 +25,8 @@ sample lacks is not a key."""
 
 Numbers = Sequence[float] | NDArray[np.floating[Any]]
 
+SAMPLE = "sample"
+"""Annotation of a view with several rows a sample: whose row it is."""
 WHOLE = ""
 """Stands for all modalities of a sample where nothing of it can be read."""
 _REMEDY = "To leave out what cannot be used: data.on_error=skip."
@@ -329,6 +331,9 @@ class AdaptedDataset(Dataset):
 
     def file(self, index: int, modality: str) -> str:
         return self._dataset.file(index, modality)
+
+    def content(self, raw: Raw) -> Raw:
+        return self._dataset.content(raw)
 
     def content_fingerprint(self) -> str:
         names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))

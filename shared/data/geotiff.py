@@ -34,6 +34,8 @@ _OPTIONS = {
     "GTIFF_IGNORE_READ_ERRORS": "NO",
 }
 _COLOURS = ("red", "green", "blue", "alpha")
+MAX_BANDS = 4096
+"""More are refused: spectrometers have some hundred, and GDAL's time grows with the square."""
 _FLOAT_BYTES = 4
 _IN_MEMORY = re.compile(r"'?/vsimem/[^\s',:]*'?")
 # what GDAL logs of a broken file is in the error that it raises, too
@@ -83,10 +85,21 @@ def read_geotiff(
         with np.errstate(over="ignore"):  # beyond float32 they become infinite, which is refused
             values = (stored * scales + offsets).astype(np.float32)
         if nodata == "file":
-            values[file.read_masks() == 0] = np.nan
+            values[_masks(file, names) == 0] = np.nan
         elif nodata is not None:
             values[stored == nodata] = np.nan
         return dict(zip(names, values, strict=True))
+
+
+def _masks(file: "DatasetReader", names: Sequence[str]) -> NDArray[np.uint8]:
+    """(bands, height, width), 0 where there is no data. GDAL takes the fourth of four bands of 8
+    bits for transparency where the file does not say what it is; by any other name it is none."""
+    masks: NDArray[np.uint8] = file.read_masks()
+    if "alpha" not in names:
+        for number, flags in enumerate(file.mask_flag_enums):
+            if any(flag.name == "alpha" for flag in flags):
+                masks[number] = 255
+    return masks
 
 
 def _by_band(given: float | None, stated: Sequence[float]) -> NDArray[np.float64]:
@@ -132,6 +145,11 @@ def _opened(path: Path) -> Iterator["DatasetReader"]:
 
 
 def _check_header(file: "DatasetReader", path: Path) -> None:
+    if file.count > MAX_BANDS:
+        raise DataError(
+            f"{path}: holds {file.count:,} bands; at most {MAX_BANDS:,} are read. Save the ones "
+            "that are needed."
+        )
     if file.dtypes[0].startswith("complex"):  # all bands of a TIFF are of one type
         raise DataError(
             f"{path}: holds complex numbers ({file.dtypes[0]}). Save amplitude, phase or both as "
@@ -162,11 +180,12 @@ def _names(file: "DatasetReader", bands: Sequence[str] | None, path: Path) -> tu
         )
     if twice := [name for name, times in Counter(bands).items() if times > 1]:
         raise DataError(f"bands names {twice[0]!r} more than once. Give each band its own name.")
+    described = file.descriptions  # colours may be no more than GDAL's guess
     for number, name in enumerate(bands):
-        if name in stated and stated[number] != name:
+        if name in described and described[number] != name:
             raise DataError(
-                f"{holds}{_listed(stated)}: {name!r} is band {stated.index(name) + 1} there, and "
-                f"bands says {number + 1}. Name them in the order of the file."
+                f"{holds}{_listed(stated)}: {name!r} is band {described.index(name) + 1} there, "
+                f"and bands says {number + 1}. Name them in the order of the file."
             )
     return tuple(bands)
 

@@ -117,6 +117,7 @@ def _stated(
     if not isinstance(config["embed_dim"], int):
         raise TypeError(f"embed_dim is {config['embed_dim']!r}")
     _check_preparation(kind, images, path)
+    _check_sides(images, config["vision_cfg"]["image_size"], path)
     stated = {
         o: [float(x) for x in images[t]]
         for o, t in zip(("mean", "std"), names, strict=True)
@@ -142,6 +143,20 @@ def _check_preparation(kind: str, images: Mapping[str, Any], path: Path) -> None
             f"{path} states that images are resized to {dict(size)}; what can be done is to resize "
             "the shorter side and to cut out the square in the middle."
         )
+
+
+def _check_sides(images: Mapping[str, Any], side: int, path: Path) -> None:
+    """Raise a WeightsError where images are made to another size than the tower takes."""
+    for key in ("size", "crop_size"):
+        stated = images.get(key)
+        if isinstance(stated, Mapping):
+            stated = list(stated.values())
+        sides = stated if isinstance(stated, list) else [stated]
+        if any(length not in (None, side) for length in sides):
+            raise WeightsError(
+                f"{path} states {key}={images[key]!r} of its images, and its tower takes images of "
+                f"{side}: what is done between the two is not stated."
+            )
 
 
 def model_clip_config(model: "Model") -> dict[str, Any]:

@@ -68,6 +68,10 @@ class RS5M(Dataset):
     name = "rs5m"
     evaluator = "remote_sensing"
 
+    def content(self, raw: Raw) -> Raw:
+        """The image: a copy of it is one whatever its caption is."""
+        return {"image": raw["image"]} if "image" in raw else raw
+
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
         self.source = str(self.root)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.dataset import SAMPLE
 from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 
 OF_NORM = 1e-5
@@ -20,14 +21,16 @@ def with_copies(embeddings: EmbeddingSet) -> EmbeddingSet:
 
 
 def copies_of(embeddings: EmbeddingSet, modality: str) -> NDArray[np.int64]:
-    """(n,) first row of the same group and split with the same vector up to rounding; a row that
-    lacks the modality or repeats none is its own.
+    """(n,) first row of the same sample (where it is not said: group) and split with the same
+    vector up to rounding; a row that lacks the modality or repeats none is its own.
 
     Equal vectors lie beside each other along a random direction, so that each row is held against
     the one before it there: O(n log n).
     """
     first = np.arange(len(embeddings))
-    unit = np.stack([embeddings.groups, embeddings.splits], axis=1)
+    unit = np.stack(
+        [embeddings.annotations.get(SAMPLE, embeddings.groups), embeddings.splits], axis=1
+    )
     _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(embeddings.present[modality] & (size[group] > 1))
     if len(rows) < 2:

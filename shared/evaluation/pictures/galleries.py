@@ -20,7 +20,7 @@ from shared.evaluation.pictures.figures import (
 )
 from shared.evaluation.pictures.thumbnails import Artist
 from shared.evaluation.protocol import Task
-from shared.evaluation.protocols.retrieval import counted
+from shared.evaluation.protocols.retrieval import counted, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,9 +119,9 @@ def draw_retrieval(
         return None
     query, candidate = task.modalities
     candidates = embeddings.rows(SPLIT, query, candidate, target=task.target or None)
-    if positives == "group":  # what is ranked: an image with five captions once
-        candidates = candidates[counted(embeddings, candidates, task.modalities)[1]]
-    codes = {"group": embeddings.groups, "label": embeddings.labels}.get(positives, embeddings.ids)
+    # what is ranked: an image with five captions once
+    candidates = candidates[counted(embeddings, candidates, task.modalities, positives)[1]]
+    codes = names_of(embeddings, positives)
     chosen = choose_queries(embeddings, rows)
     left = normalise(embeddings.vectors[query][rows[chosen]])
     cosine = left @ normalise(embeddings.vectors[candidate][candidates]).T

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.dataset import SAMPLE
 from shared.errors import ConfigError
 from shared.evaluation.embeddings.embedding_set import LABEL, SPLIT, EmbeddingSet
 from shared.evaluation.embeddings.vectors import normalise
@@ -103,13 +105,8 @@ def _direction(
     task: Task, embeddings: EmbeddingSet, rows: Codes, positives: str
 ) -> tuple[Codes, RankOutcome]:
     """Places in `rows` of the queries, and their outcome."""
-    codes = np.arange(len(rows))
-    queries = candidates = codes
-    if positives == "label":
-        codes = embeddings.labels[rows]
-    elif positives == "group":
-        codes = np.unique(embeddings.groups[rows], return_inverse=True)[1]
-        queries, candidates = counted(embeddings, rows, task.modalities)
+    codes = np.unique(names_of(embeddings, positives)[rows], return_inverse=True)[1]
+    queries, candidates = counted(embeddings, rows, task.modalities, positives)
     of_queries, of_candidates = (embeddings.vectors[m][rows] for m in task.modalities)
     outcome = retrieval(
         of_queries[queries], of_candidates[candidates], codes[queries], codes[candidates]
@@ -117,11 +114,24 @@ def _direction(
     return queries, outcome
 
 
-def counted(embeddings: EmbeddingSet, rows: Codes, modalities: Sequence[str]) -> list[Codes]:
+def names_of(embeddings: EmbeddingSet, positives: str) -> NDArray[Any]:
+    """(n,) equal for rows that are each other's positives. A `row` is its own alone, unless the
+    data say that several are of one sample (`SAMPLE`), as an image and its captions are."""
+    if positives == "label":
+        return embeddings.labels
+    own = embeddings.annotations.get(SAMPLE, embeddings.ids)
+    return embeddings.groups if positives == "group" else own
+
+
+def counted(
+    embeddings: EmbeddingSet, rows: Codes, modalities: Sequence[str], positives: str
+) -> list[Codes]:
     """By modality, places in `rows` that count. Rows that repeat an input of one modality are there
     for the other one, such as an image that stands in five rows, one a caption: it counts once, as
     in Karpathy & Fei-Fei 2015 (arXiv:1412.2306). Of the other modality every row counts, since
     captions that are equal are several, as in GeoRSCLIP's evaluation on RSICD."""
+    if positives == "label" or (positives == "row" and SAMPLE not in embeddings.annotations):
+        return [np.arange(len(rows)) for _ in modalities]
     first = [
         np.unique(embeddings.copies.get(m, np.arange(len(embeddings)))[rows], return_index=True)[1]
         for m in modalities
@@ -146,7 +156,9 @@ def _run_both_ways(task: Task, embeddings: EmbeddingSet, settings: Settings) -> 
     rows = embeddings.rows(SPLIT, *task.modalities, target=task.target or None)
     if reason := _reason(task, embeddings, rows):
         return missing(task, embeddings, MeanRecallOutcome.METRICS, reason)
-    names = embeddings.groups if settings["positives"] == "group" else embeddings.ids
+    names = names_of(
+        embeddings, "row" if settings["positives"] == "label" else settings["positives"]
+    )
     _, first, unit = np.unique(names[rows], return_index=True, return_inverse=True)
     tasks = (task, replace(task, modalities=task.modalities[::-1]))
     both = [_direction(each, embeddings, rows, settings["positives"]) for each in tasks]

@@ -8,6 +8,7 @@ from PIL import Image
 
 import zoo
 from domains.remote_sensing.evaluators import READABLE, REMOTE_SENSING, class_names
+from shared.data.dataset import SAMPLE
 from shared.errors import EvaluationError
 from shared.evaluation.embeddings.embedding_set import EmbeddingSet
 from shared.evaluation.embeddings.extract import ZooEmbedder
@@ -49,7 +50,9 @@ def captioned() -> EmbeddingSet:
         labels=np.full(len(rows), -1),
         classes=(),
         splits=np.full(len(rows), "test"),
-        groups=names,
+        # two images a tile
+        groups=np.repeat([f"tile{i // 2}" for i in range(N)], CAPTIONS),
+        annotations={SAMPLE: names},
         dataset="captions",
         model="nobody",
         synthetic=True,
@@ -76,20 +79,20 @@ def test_its_protocols_and_their_settings_are_there() -> None:
         assert set(settings) <= set(registry.get(name).settings)
 
 
-def test_settings_of_the_evaluator_stand_below_those_of_the_user() -> None:
-    chosen = {"evaluator": "remote_sensing", "protocols": ["retrieval", "mean_recall"]}
-    by_image = zoo.evaluate(captioned(), **chosen, n_resamples=0)
-    assert n_of(by_image) == {
-        ("retrieval", "image->text"): N,
-        ("retrieval", "text->image"): N * CAPTIONS,
-        ("mean_recall", "image+text"): N,
-    }
-    by_row = {"settings": {"retrieval": {"positives": "row"}}}
-    assert n_of(zoo.evaluate(captioned(), **chosen, **by_row, n_resamples=0)) == {
-        ("retrieval", "image->text"): N * CAPTIONS,
-        ("retrieval", "text->image"): N * CAPTIONS,
-        ("mean_recall", "image+text"): N,
-    }
+@pytest.mark.parametrize("evaluator", ["remote_sensing", "default"])
+def test_an_image_and_its_captions_are_one_sample(evaluator: str, tmp_path: Path) -> None:
+    """Also of embeddings that were saved, and the unit of resampling stays the tile."""
+    chosen = {"evaluator": evaluator, "protocols": ["retrieval", "mean_recall"]}
+    captioned().save(tmp_path / "embeddings.parquet")
+    saved = EmbeddingSet.load(tmp_path / "embeddings.parquet")
+    for embeddings in (captioned(), saved):
+        evaluation = zoo.evaluate(embeddings, **chosen, n_resamples=100)
+        assert n_of(evaluation) == {
+            ("retrieval", "image->text"): N,
+            ("retrieval", "text->image"): N * CAPTIONS,
+            ("mean_recall", "image+text"): N,
+        }
+        assert {result.n_groups for result in evaluation.results} == {N // 2}
 
 
 def test_prompts_come_before_the_unit_norm(model: zoo.Model, scenes: Path) -> None:

@@ -286,7 +286,13 @@ def test_images_that_are_prepared_in_another_way(
     settings = there / "preprocessor_config.json"
     theirs = json.loads(settings.read_text())
     zoo.load("rs-clip:small", weights=there)
-    for change in ({"do_normalize": False}, {"size": {"height": 64, "width": 64}}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"do_normalize": False},
+        {"size": {"height": 64, "width": 64}},
+        {"crop_size": {"height": 7, "width": 7}},
+        {"size": {"shortest_edge": 7}},
+    )
+    for change in changes:
         settings.write_text(json.dumps(theirs | change))
         with pytest.raises(WeightsError, match=f"states .*{next(iter(change.values()))}"):
             zoo.load("rs-clip:small", weights=there)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.data.captions import CAPTIONS
-from shared.data.dataset import AdaptedDataset, Dataset, SampleTable
+from shared.data.dataset import SAMPLE, AdaptedDataset, Dataset, SampleTable
 from shared.data.generic import TEXT
 from shared.data.skipping import SkippingDataset, skipped_of
 from shared.errors import DataError
@@ -67,7 +67,10 @@ def test_a_row_is_a_caption_with_all_that_is_known_of_its_image() -> None:
     assert rows.ids.tolist() == ["a#0", "b#0", "b#1", "b#2", "c#0", "c#1"]
     assert [rows[i]["text"] for i in range(6)] == ["one", "two", "three", "four", "five", "six"]
     assert [rows[i]["image"][0] for i in range(6)] == [0, 1, 1, 1, 2, 2]
-    assert rows.groups.tolist() == ["a", "b", "b", "b", "c", "c"]
+    assert rows.annotations[SAMPLE].tolist() == ["a", "b", "b", "b", "c", "c"]
+    # the user's own: folds and intervals must not divide a scene of several images
+    assert rows.groups.tolist() == images.groups[[0, 1, 1, 1, 2, 2]].tolist()
+    assert len(set(rows.groups)) < len(images)
     assert rows.labels.tolist() == [0, 1, 1, 1, -1, -1]
     assert rows.targets["size"].tolist() == [1.5, 2.5, 2.5, 2.5, 3.5, 3.5]
     assert rows.tags["wet"][:4].tolist() == [1, 0, 0, 0]

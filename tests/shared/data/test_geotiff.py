@@ -194,6 +194,23 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
         zoo.read_geotiff(path, ["a"])
 
 
+def test_a_fourth_band_by_another_name_is_no_transparency(tmp_path: Path) -> None:
+    """GDAL takes it for that: water, dark in the infrared, would be without data."""
+    stored = np.full((4, 3, 3), 7, dtype=np.uint8)
+    stored[3, 0] = 0
+    path = write(tmp_path / "nir.tif", stored)
+    given = zoo.read_geotiff(path, ["blue", "green", "red", "nir"])
+    assert all(np.isfinite(band).all() for band in given.values())
+    assert np.isnan(zoo.read_geotiff(path, [*NAMES, "alpha"])["red"][0]).all()
+
+
+def test_too_many_bands_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.data.geotiff.MAX_BANDS", 3)
+    path = write(tmp_path / "many.tif", RNG.integers(0, 9, (4, 5, 7)).astype("uint8"), "abcd")
+    with pytest.raises(DataError, match=r"many\.tif: holds 4 bands; at most 3"):
+        zoo.read_geotiff(path)
+
+
 def test_images_with_missing_values_are_refused_by_the_preprocessor() -> None:
     channel = Channel("nir", "reflectance", allow_missing=True)
     prepare = ImagePreprocessor(
