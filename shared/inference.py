@@ -82,7 +82,8 @@ def prepare(model: "Model", modality: str, raws: Raws, first: int = 0) -> list[P
         try:
             prepared.append(preprocessor.crop(preprocessor(array), None))
         except DataError as error:
-            raise DataError(f"{where}: {modality}: {error}") from error
+            said = "" if str(error).startswith(f"{modality}:") else f"{modality}: "
+            raise DataError(f"{where}: {said}{error}") from error
     return prepared
 
 

@@ -290,7 +290,9 @@ def _usable(
             embedder.embed(modality, [raw], dataset.schemas[modality])
             usable[row] = raw
         except DataError as error:
-            dataset.refuse(row, modality, DataError(f"{dataset.where(row, modality)}: {error}"))
+            # what a model says of its first input, without the number, which is of no file
+            reason = error.__cause__ if isinstance(error.__cause__, DataError) else error
+            dataset.refuse(row, modality, DataError(f"{dataset.where(row, modality)}: {reason}"))
     return usable
 
 
