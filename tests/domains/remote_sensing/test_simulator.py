@@ -9,7 +9,7 @@ from domains.remote_sensing.scene_captions import MOST, describe
 from domains.remote_sensing.simulator import CLASSES, Scene, draw_scene
 from shared.errors import ConfigError
 
-SCENES = 150
+SCENES = 60
 NOUNS = {thing.noun for _, things in CLASSES.values() for thing in things}
 
 
