@@ -2,9 +2,9 @@
 
 import logging
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,10 +62,10 @@ class CaptionedImages(Dataset):
         self.source, self.images = str(source), images
         self.schemas = {"image": IMAGE, "text": CAPTIONS}
 
-    @cached_property
+    @property
+    @abstractmethod
     def entries(self) -> list[Captioned]:
-        """The images in their order, each named once."""
-        raise NotImplementedError
+        """The images in their order, each named once; read once."""
 
     @property
     def caption_counts(self) -> Sequence[int]:
