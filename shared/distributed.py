@@ -67,10 +67,9 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        start = rank() * ctx.rows
-        return gradient[start : start + ctx.rows]
+        own = gradient.new_empty(ctx.rows, *gradient.shape[1:])
+        dist.reduce_scatter_tensor(own, gradient.contiguous())
+        return own
 
 
 def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
@@ -93,6 +92,11 @@ def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
     if min(counts) == longest:
         return joined
     return torch.cat([joined[i * longest : i * longest + count] for i, count in enumerate(counts)])
+
+
+def stack_over_ranks(values: Tensor) -> Tensor:
+    """(ranks, …): every rank's tensor, with gradient; shapes have to agree."""
+    return gather_rows(values[None], [1] * world_size())
 
 
 def gather_constants(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:

@@ -31,7 +31,7 @@ def losses(rows: Mapping[str, Tensor], sizes: list[int]) -> dict[str, Tensor]:
     objective = helpers["build"]("contrastive", {}, own)
     tensors = helpers["tensors_of"](objective, own)
     found: dict[str, list[Tensor]] = {"right": [], "wrong": []}
-    for search in objective.searches(tensors):
+    for search in objective.searches(objective.joined(tensors)):
         for name, targets in (("right", tensors.own), ("wrong", slice(0, number))):
             term = directed_term(search.logits, search.a, search.b, targets)
             found[name].append(torch.stack([term.total, torch.as_tensor(term.count).float()]))

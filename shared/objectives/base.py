@@ -7,13 +7,16 @@ from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from shared.data.batch import Batch, View
+from shared.distributed import gather_constants, gather_rows, numbers_of_ranks, world_size
 from shared.errors import ConfigError
 from shared.model import Model
 from shared.registry import Registries
 
 Output = Literal["pooled", "tokens", "projected", "projected_tokens", "logits"]
+Gather = Literal["none", "grad", "no_grad"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Request:
     output: Output = "projected"
     view: str = ""
     tower: Literal["model", "teacher"] = "model"
-    gather: Literal["none", "grad", "no_grad"] = "grad"
+    gather: Gather = "grad"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,29 @@ class Encoded:
     rows: Tensor
     present: Tensor
     mask: Tensor | None = None
+
+
+def gather_encoded(encoded: Encoded, gather: Gather, counts: list[int]) -> Encoded:
+    """Rows of all ranks, in rank order, as a request asks for them.
+
+    Tokens are padded to the longest sequence of any rank.
+
+    Args:
+        encoded: Rows of this rank.
+        gather: `none` leaves the rows as they are; with `no_grad` only the own rows carry a
+            gradient.
+        counts: Number of rows of every rank.
+    """
+    if gather == "none" or world_size() == 1:
+        return encoded
+    join = gather_rows if gather == "grad" else gather_constants
+    rows, mask = encoded.rows, encoded.mask
+    if mask is not None:
+        longest = max(numbers_of_ranks(rows.shape[1], rows.device))
+        missing = longest - rows.shape[1]
+        rows = pad(rows, (0, 0, 0, missing))
+        mask = gather_rows(pad(mask, (0, missing)), counts)
+    return Encoded(join(rows, counts), gather_rows(encoded.present, counts), mask)
 
 
 class Position(NamedTuple):

@@ -9,24 +9,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from shared.distributed import numbers_of_ranks, world_size
 from shared.errors import ConfigError
 from shared.model import Model
 from shared.objectives.base import (
     Encoded,
+    Gather,
     LossOutput,
     Objective,
     Position,
     Request,
     Tensors,
     Term,
+    gather_encoded,
 )
+from shared.objectives.blocks import present_rows
 from shared.objectives.pairs import (
     Pair,
     Positives,
     check_choice,
+    check_chunk_rows,
     own_rows,
     parse_pairs,
     positive_keys,
+)
+from shared.objectives.streamed import (
+    Settings,
+    own_columns,
+    softmax_term,
+    streamed_lse,
+    terms_of_groups,
 )
 
 
@@ -126,6 +138,8 @@ class Contrastive(Objective):
         gather_with_grad: Whether the rows of other ranks carry gradients. False: only the own rows
             do, which makes the towers' gradients as many times smaller as there are ranks, but not
             the scale's.
+        chunk_rows: Side of the blocks of the matrix of logits that are held at once; null: the
+            whole matrix.
 
     Raises:
         ConfigError: A pair or a choice that is not there, bounds that exclude the initial scale,
@@ -146,6 +160,7 @@ class Contrastive(Objective):
         positives: Positives = "sample",
         local_loss: bool = True,
         gather_with_grad: bool = True,
+        chunk_rows: int | None = 1024,
     ) -> None:
         super().__init__(modalities)
         name = type(self).__name__.lower()
@@ -154,6 +169,7 @@ class Contrastive(Objective):
         check_choice(name, "directions", directions, ("mean", "sum"))
         check_choice(name, "pair_reduction", pair_reduction, ("mean", "sum"))
         check_choice(name, "positives", positives, ("sample", "group", "label"))
+        check_chunk_rows(chunk_rows, name)
         lowest, highest = min_scale or 0.0, math.inf if max_scale is None else max_scale
         if not (initial_scale > 0 and lowest <= initial_scale <= highest):
             raise ConfigError(
@@ -172,8 +188,8 @@ class Contrastive(Objective):
         self.weights = {pair: per_direction * w / total for pair, w in weights.items()}
         self.scale, self.initial_scale, self.positives = scale, initial_scale, positives
         self.bounds, self.clamp = (lowest, highest), clamp
-        self.local_loss = local_loss
-        self.gather: Literal["grad", "no_grad"] = "grad" if gather_with_grad else "no_grad"
+        self.local_loss, self.chunk_rows = local_loss, chunk_rows
+        self.gather: Gather = "grad" if gather_with_grad else "no_grad"
         self.requests = tuple(self.request(m) for m in self.contrasted)
 
     @property
@@ -183,7 +199,16 @@ class Contrastive(Objective):
 
     def request(self, modality: str) -> Request:
         """What is read of a modality."""
-        return Request(modality, gather=self.gather)
+        return Request(modality, gather=self.gather_of(modality))
+
+    def gather_of(self, modality: str) -> Gather:
+        """Whether other ranks read a modality's rows: by blocks, those that stand second."""
+        by_blocks = self.chunk_rows is not None and self.local_loss
+        return "none" if by_blocks and self.stands_first_only(modality) else self.gather
+
+    def stands_first_only(self, modality: str) -> bool:
+        """Whether a modality is never the second of a pair."""
+        return all(modality != second for _, second in self.weights)
 
     def model_scalars(self) -> dict[str, float]:
         names = [self._scale_name(pair) for pair in self.weights]
@@ -202,6 +227,8 @@ class Contrastive(Objective):
                 )
 
     def forward(self, tensors: Tensors) -> LossOutput:
+        if self._streams(tensors):
+            return LossOutput(dict(self._streamed(tensors)))
         own, positive = self._own(tensors), self._positive(tensors)
         terms = {}
         for search in self.searches(tensors):
@@ -209,18 +236,58 @@ class Contrastive(Objective):
             terms[search.name] = replace(term, weight=search.weight)
         return LossOutput(terms)
 
+    def streamed_terms(self, tensors: Tensors, pair: Pair) -> tuple[Term, Term]:
+        """Of both directions of a pair, without a matrix of logits."""
+        assert self.chunk_rows is not None
+        own, keys = self._own(tensors), positive_keys(tensors, self.positives)
+        exclusive, scale = self.positives == "sample", self.used_scale(tensors.scalars, pair)
+        a, b = (self.own_rows(tensors, m) for m in pair)
+        all_b = tensors.encoded[self.request(pair[1])]
+        joined = self.local_loss and world_size() > 1
+        sides = present_rows(a, keys[own]), present_rows(all_b, keys)
+        settings = Settings(self.chunk_rows, exclusive, joined)
+        rows, columns = streamed_lse(*sides, scale, settings)
+        columns = own_columns(columns, all_b.present, own)
+        if not exclusive:
+            return terms_of_groups(rows, columns, *sides, keys[own][b.present], scale, joined)
+        # both directions have the same positives, which are on this rank
+        logits = scale * (a.rows.float() * b.rows.float()).sum(dim=1)
+        return (
+            softmax_term(rows, logits[a.present], b.present[a.present], exclusive),
+            softmax_term(columns, logits[b.present], a.present[b.present], exclusive),
+        )
+
+    def own_rows(self, tensors: Tensors, modality: str) -> Encoded:
+        """The rows of a modality that search, whether the other ranks have them or not."""
+        request = self.request(modality)
+        encoded = tensors.encoded[request]
+        return encoded if request.gather == "none" else own_rows(encoded, self._own(tensors))
+
+    def joined(self, tensors: Tensors) -> Tensors:
+        """The same with the rows of all ranks of every modality, as `searches` reads them; what
+        the loss had no need to gather comes without gradient."""
+        encoded = dict(tensors.encoded)
+        for request in map(self.request, self.contrasted):
+            if request.gather == "none":
+                rows = encoded[request]
+                counts = numbers_of_ranks(len(rows.rows), rows.rows.device)
+                encoded[request] = gather_encoded(rows, "no_grad", counts)
+        return replace(tensors, encoded=encoded)
+
     def metrics(self, tensors: Tensors) -> dict[str, Term]:
         """`in_batch_accuracy`: share of samples whose own row has the largest softmax, averaged
         over both directions and all pairs (AstroM3's criterion for model selection)."""
-        own, device = self._own(tensors), tensors.labels.device
-        total, paired = torch.zeros((), device=device), torch.zeros((), device=device)
-        for search in self.searches(tensors):
-            both = (search.a.present & search.b.present[own]).float()
-            total = total + search.logits.softmax(dim=1) * both[:, None]
-            paired = paired + both
-        itself = torch.arange(total.shape[1], device=device)[own]
-        found = (total.argmax(dim=1) == itself) & (paired > 0)
-        return {"in_batch_accuracy": Term(found.sum(), (paired > 0).sum())}
+        tensors = self.joined(tensors)
+        number = max(1, len(tensors.labels))
+        start, stop, _ = self._own(tensors).indices(number)
+        # as many logits as a block has
+        rows = number if self.chunk_rows is None else max(1, self.chunk_rows**2 // number)
+        parts = [
+            self._found(tensors, slice(at, min(at + rows, stop)))
+            for at in range(start, max(stop, start + 1), rows)
+        ]
+        found, paired = (torch.stack(part).sum() for part in zip(*parts, strict=True))
+        return {"in_batch_accuracy": Term(found, paired)}
 
     def after_step(self, model: Model, position: Position) -> None:
         if self.clamp == "step":
@@ -228,13 +295,19 @@ class Contrastive(Objective):
             for pair in self.weights:
                 model.scalars[self._scale_name(pair)].clamp_(low, high)
 
-    def searches(self, tensors: Tensors) -> Iterator[Search]:
-        """Both directions of every pair."""
+    def searches(self, tensors: Tensors, which: slice | None = None) -> Iterator[Search]:
+        """Both directions of every pair.
+
+        Args:
+            tensors: Of the batch, with the rows of all ranks (`joined`).
+            which: Of the rows of all ranks, those that search; None: those of this rank.
+        """
+        which = self._own(tensors) if which is None else which
         for pair, weight in self.weights.items():
             scale = self.used_scale(tensors.scalars, pair)
             for direction in (pair, pair[::-1]):
                 rows, b = (tensors.encoded[self.request(m)] for m in direction)
-                a = own_rows(rows, self._own(tensors))
+                a = own_rows(rows, which)
                 yield Search("->".join(direction), pair, a, b, self.logits(a, b, scale), weight)
 
     def logits(self, a: Encoded, b: Encoded, scale: Tensor) -> Tensor:
@@ -248,6 +321,31 @@ class Contrastive(Objective):
 
     def _scale_name(self, pair: Pair) -> str:
         return "logit_scale" if self.scale == "shared" else f"logit_scale_{pair[0]}_{pair[1]}"
+
+    def _streams(self, tensors: Tensors) -> bool:
+        """Whether the logits go by blocks: the same on every rank."""
+        if self.chunk_rows is None:
+            return False
+        return len(tensors.labels) > self.chunk_rows or (self.local_loss and world_size() > 1)
+
+    def _streamed(self, tensors: Tensors) -> Iterator[tuple[str, Term]]:
+        for pair, weight in self.weights.items():
+            for direction, term in zip(
+                (pair, pair[::-1]), self.streamed_terms(tensors, pair), strict=True
+            ):
+                yield "->".join(direction), replace(term, weight=weight)
+
+    def _found(self, tensors: Tensors, which: slice) -> tuple[Tensor, Tensor]:
+        """How many of some rows have the largest softmax at their own, and how many have one."""
+        device = tensors.labels.device
+        total, paired = torch.zeros((), device=device), torch.zeros((), device=device)
+        for search in self.searches(tensors, which):
+            both = (search.a.present & search.b.present[which]).float()
+            total = total + search.logits.softmax(dim=1) * both[:, None]
+            paired = paired + both
+        itself = torch.arange(total.shape[1], device=device)[which]
+        found = (total.argmax(dim=1) == itself) & (paired > 0)
+        return found.sum(), (paired > 0).sum()
 
     def _own(self, tensors: Tensors) -> slice:
         """Rows of the logits that this rank computes."""

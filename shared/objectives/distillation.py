@@ -71,6 +71,7 @@ class Distillation(Contrastive):
             max_scale=max_scale,
             local_loss=local_loss,
             gather_with_grad=gather_with_grad,
+            chunk_rows=None,
         )
         self.distill_weight = distill_weight
         self._folder = Path(teacher)

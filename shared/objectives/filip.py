@@ -1,6 +1,7 @@
 """Softmax contrast of token-wise similarities (FILIP, arXiv:2111.07783, §3.1)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -10,9 +11,11 @@ from torch.nn.functional import normalize
 from shared.encoders.base import Encoder
 from shared.errors import ConfigError
 from shared.model import Model
-from shared.objectives.base import Encoded, Request
+from shared.objectives.base import Encoded, Request, Tensors, Term
 from shared.objectives.contrastive import Contrastive
-from shared.objectives.pairs import Positives, by_row_chunks, check_chunk_rows
+from shared.objectives.pairs import Pair, Positives, positive_keys
+from shared.objectives.streamed import own_columns, softmax_term
+from shared.objectives.streamed_tokens import Found, streamed_sums, token_rows
 
 _NO_TOKEN = -2.0
 """Below every cosine: never the largest where there is a token."""
@@ -40,8 +43,11 @@ class FILIP(Contrastive):
     """As `Contrastive`, but two samples are as similar as their tokens, each with its best match.
 
     Reads projected tokens: models need `token_head: {name: linear}`, and `head: null` unless
-    another objective trains the head. A rank compares its own rows with all others. The paper's
-    selection of a quarter of the tokens is not made.
+    another objective trains the head. The paper's selection of a quarter of the tokens is not made.
+
+    A rank compares its own rows of a pair's first modality with all rows of the second, whose
+    tokens alone are sent to every rank, and their gradients back: in all rows · length · dim
+    numbers each way.
 
     Args:
         modalities: Modalities of the model.
@@ -51,8 +57,8 @@ class FILIP(Contrastive):
         max_scale: Upper bound; null: none.
         positives: What makes another sample a positive: nothing (`sample`), the same `group`, or
             the same `label`.
-        chunk_rows: Rows whose tokens are compared at once, the others being compared again in the
-            backward pass; null: all.
+        chunk_rows: Side, in samples, of the blocks of the matrix of logits that are held at once;
+            null: the whole matrix.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class FILIP(Contrastive):
         min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         positives: Positives = "sample",
-        chunk_rows: int | None = 16,
+        chunk_rows: int | None = 32,
     ) -> None:
         super().__init__(
             modalities,
@@ -72,12 +78,11 @@ class FILIP(Contrastive):
             min_scale=min_scale,
             max_scale=max_scale,
             positives=positives,
+            chunk_rows=chunk_rows,
         )
-        check_chunk_rows(chunk_rows, "filip")
-        self.chunk_rows = chunk_rows
 
     def request(self, modality: str) -> Request:
-        return Request(modality, "projected_tokens", gather=self.gather)
+        return replace(super().request(modality), output="projected_tokens")
 
     def bind(self, model: Model) -> None:
         """Raises ConfigError where the tokens of two modalities have other widths."""
@@ -91,18 +96,27 @@ class FILIP(Contrastive):
                 "tokens: model.modalities.NAME.token_head={name: linear}."
             )
 
+    def streamed_terms(self, tensors: Tensors, pair: Pair) -> tuple[Term, Term]:
+        assert self.chunk_rows is not None
+        keys, exclusive = positive_keys(tensors, self.positives), self.positives == "sample"
+        b = tensors.encoded[self.request(pair[1])]
+        rows, columns = streamed_sums(
+            token_rows(self.own_rows(tensors, pair[0]), keys[tensors.own]),
+            token_rows(b, keys),
+            self.used_scale(tensors.scalars, pair),
+            self.chunk_rows,
+            exclusive,
+        )
+        own = Found(*(own_columns(found, b.present, tensors.own) for found in columns))
+        return softmax_term(*rows, exclusive), softmax_term(*own, exclusive)
+
     def similarities(self, a: Encoded, b: Encoded) -> Tensor:
         """(n, m) of raw tokens, in float32; see `late_interaction`."""
         assert a.mask is not None
         assert b.mask is not None
-        b_mask = b.mask
         with torch.autocast(a.rows.device.type, enabled=False):
-            b_tokens = normalize(b.rows.float(), dim=-1)
-
-            def compare(rows: Tensor, mask: Tensor) -> Tensor:
-                return late_interaction(normalize(rows.float(), dim=-1), mask, b_tokens, b_mask)
-
-            return torch.cat(by_row_chunks(compare, self.chunk_rows, a.rows, a.mask))
+            a_tokens, b_tokens = (normalize(e.rows.float(), dim=-1) for e in (a, b))
+            return late_interaction(a_tokens, a.mask, b_tokens, b.mask)
 
     def logits(self, a: Encoded, b: Encoded, scale: Tensor) -> Tensor:
         found = scale * self.similarities(a, b)

@@ -1,13 +1,12 @@
 """What objectives over pairs of modalities have in common."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from shared.errors import ConfigError, suggest
 from shared.objectives.base import Encoded, Tensors
@@ -32,25 +31,6 @@ def positive_keys(tensors: Tensors, positives: Positives) -> Tensor:
         return number
     keys = tensors.groups if positives == "group" else tensors.labels
     return torch.where(keys >= 0, keys, -1 - number)
-
-
-def by_row_chunks(
-    function: Callable[..., Tensor], chunk_rows: int | None, *rows: Tensor
-) -> list[Tensor]:
-    """What a function gives for some rows at a time.
-
-    Several chunks run under activation checkpointing: each is computed again in the backward pass,
-    so that memory follows one chunk.
-
-    Args:
-        function: Called with a slice of every one of `rows`.
-        chunk_rows: Rows a chunk; None: all at once.
-        *rows: Tensors whose first axes agree.
-    """
-    if chunk_rows is None or len(rows[0]) <= chunk_rows:
-        return [function(*rows)]
-    chunks = zip(*(torch.split(tensor, chunk_rows) for tensor in rows), strict=True)
-    return [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]
 
 
 def check_chunk_rows(chunk_rows: int | None, objective: str) -> None:

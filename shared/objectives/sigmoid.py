@@ -7,15 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from shared.objectives.base import Encoded, LossOutput, Tensors, Term
+from shared.distributed import sum_over_ranks
+from shared.objectives.base import Encoded, Gather, LossOutput, Tensors, Term
+from shared.objectives.blocks import present_rows
 from shared.objectives.contrastive import Contrastive, pair_logits
-from shared.objectives.pairs import (
-    Positives,
-    by_row_chunks,
-    check_chunk_rows,
-    own_rows,
-    positive_keys,
-)
+from shared.objectives.pairs import Positives, positive_keys
+from shared.objectives.streamed_sigmoid import streamed_sigmoid_sum
 
 
 def sigmoid_losses(logits: Tensor, positive: Tensor) -> Tensor:
@@ -46,8 +43,8 @@ class Sigmoid(Contrastive):
         max_scale: Upper bound; null: none.
         positives: What makes another sample a positive: nothing (`sample`), the same `group`, or
             the same `label`.
-        chunk_rows: Rows whose logits are held at once, the others being computed again in the
-            backward pass; null: all.
+        chunk_rows: Side of the blocks of the matrix of logits that are held at once; null: the
+            whole matrix.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Sigmoid(Contrastive):
         min_scale: float | None = 1.0,
         max_scale: float | None = 100.0,
         positives: Positives = "sample",
-        chunk_rows: int | None = None,
+        chunk_rows: int | None = 1024,
     ) -> None:
         super().__init__(
             modalities,
@@ -70,9 +67,13 @@ class Sigmoid(Contrastive):
             # one sum over all pairs of rows has no directions
             directions="sum",
             positives=positives,
+            chunk_rows=chunk_rows,
         )
-        check_chunk_rows(chunk_rows, "sigmoid")
-        self.initial_bias, self.chunk_rows = initial_bias, chunk_rows
+        self.initial_bias = initial_bias
+
+    def gather_of(self, modality: str) -> Gather:
+        # a rank compares its own rows of the first modality alone
+        return "none" if self.stands_first_only(modality) else "grad"
 
     def model_scalars(self) -> dict[str, float]:
         return {**super().model_scalars(), "logit_bias": self.initial_bias}
@@ -82,12 +83,12 @@ class Sigmoid(Contrastive):
         bias = tensors.scalars["logit_bias"]
         terms = {}
         for pair, weight in self.weights.items():
-            a, b = (tensors.encoded[self.request(m)] for m in pair)
+            a, b = self.own_rows(tensors, pair[0]), tensors.encoded[self.request(pair[1])]
             scale = self.used_scale(tensors.scalars, pair)
-            total = self._total(own_rows(a, own), b, keys[own], keys, scale, bias)
-            both = a.present & b.present
-            total = torch.where(both.any(), total, 0.0)
-            terms["-".join(pair)] = Term(total, both[own].sum(), weight)
+            paired = (a.present & b.present[own]).sum()
+            total = self._total(a, b, keys[own], keys, scale, bias)
+            total = torch.where(sum_over_ranks(paired) > 0, total, 0.0)
+            terms["-".join(pair)] = Term(total, paired, weight)
         return LossOutput(terms)
 
     def _total(
@@ -100,10 +101,8 @@ class Sigmoid(Contrastive):
         bias: Tensor,
     ) -> Tensor:
         """Sum over the present pairs of rows of a and b; rows with equal keys match."""
-
-        def total(rows: Tensor, present: Tensor, keys: Tensor) -> Tensor:
-            logits = pair_logits(Encoded(rows, present), b, scale, bias)
-            losses = sigmoid_losses(logits, keys[:, None] == b_keys)
-            return torch.where(present[:, None] & b.present, losses, 0.0).sum()
-
-        return torch.stack(by_row_chunks(total, self.chunk_rows, a.rows, a.present, a_keys)).sum()
+        if self.chunk_rows is None or max(len(a.rows), len(b.rows)) <= self.chunk_rows:
+            losses = sigmoid_losses(pair_logits(a, b, scale, bias), a_keys[:, None] == b_keys)
+            return torch.where(a.present[:, None] & b.present, losses, 0.0).sum()
+        sides = present_rows(a, a_keys), present_rows(b, b_keys)
+        return streamed_sigmoid_sum(*sides, scale, bias, self.chunk_rows)

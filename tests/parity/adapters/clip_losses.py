@@ -48,6 +48,12 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
+def tolerance(case: Any) -> dict[str, float]:
+    """Of what has none of its own in the case."""
+    bound: dict[str, float] = case.spec["tolerance"]["*"]
+    return {name: bound[name] for name in ("rtol", "atol")}
+
+
 def clip_loss(case: Any) -> dict[str, Tensor]:
     """Through the objective where it can be; it has no bias, which its functions take."""
     found = {}
@@ -58,7 +64,10 @@ def clip_loss(case: Any) -> dict[str, Tensor]:
         made, bias = {}, rows.get("logit_bias")
         made["logits_per_image"] = pair_logits(a, b, rows["logit_scale"], bias)
         if bias is None:
-            made |= worker["loss_of"]("contrastive", {}, given)
+            # by blocks of two rows, and the whole matrix
+            streamed = worker["loss_of"]("contrastive", {"chunk_rows": 2}, given)
+            made |= worker["loss_of"]("contrastive", {"chunk_rows": None}, given)
+            torch.testing.assert_close(streamed, {n: made[n] for n in streamed}, **tolerance(case))
         else:
             made["loss"] = torch.stack(
                 [
@@ -77,7 +86,7 @@ def clip_loss(case: Any) -> dict[str, Tensor]:
 def siglip_loss(case: Any) -> dict[str, Tensor]:
     found = {}
     for group, rows in groups(case.tensors("inputs")).items():
-        found |= prefixed(group, worker["loss_of"]("sigmoid", {}, rows))
+        found |= prefixed(group, worker["loss_of"]("sigmoid", {"chunk_rows": None}, rows))
         chunked = worker["loss_of"]("sigmoid", {"chunk_rows": 3}, rows)
         found[f"{group}.loss_chunk3"] = chunked["loss"]
     return found
@@ -127,20 +136,31 @@ def clip_loss_distributed(case: Any) -> dict[str, Tensor]:
     for local in (False, True):
         for grad in (False, True):
             name = "" if local and not grad else "contrastive"
-            settings = {"local_loss": local, "gather_with_grad": grad}
-            runs.append((f"local{local:d}_gather_grad{grad:d}", name, settings))
+            settings = {"local_loss": local, "gather_with_grad": grad, "chunk_rows": None}
+            prefix = f"local{local:d}_gather_grad{grad:d}"
+            runs.append((prefix, name, settings))
+            if name:
+                runs.append((f"streamed_{prefix}", name, {**settings, "chunk_rows": 2}))
     for group, rows in groups(case.tensors("inputs")).items():
-        found |= prefixed(group, over_ranks(runs, rows))
+        made = over_ranks(runs, rows)
+        for name in [n for n in made if n.startswith("streamed_")]:
+            # a rank's part of the scale's gradient is that of its rows of the matrix: only the
+            # mean over ranks is upstream's
+            by_blocks, whole = made.pop(name), made[name.removeprefix("streamed_")]
+            if name.endswith("scale"):
+                by_blocks, whole = by_blocks.mean(), whole.mean()
+            torch.testing.assert_close(by_blocks, whole, **tolerance(case))
+        found |= prefixed(group, made)
         found |= prefixed(f"{group}.global", alone("contrastive", rows))
     return found
 
 
 def siglip_loss_distributed(case: Any) -> dict[str, Tensor]:
+    """Half of upstream's exchanges against the whole matrix of logits, half against blocks."""
     found = {}
+    runs = [(e, "sigmoid", {"chunk_rows": 2 if i % 2 else None}) for i, e in enumerate(EXCHANGES)]
     for group, rows in groups(case.tensors("inputs")).items():
-        made = over_ranks([("sigmoid", "sigmoid", {})], rows)
-        for name, tensor in made.items():
-            found |= {f"{group}.{name.replace('sigmoid', e)}": tensor for e in EXCHANGES}
+        found |= prefixed(group, over_ranks(runs, rows))
         found |= prefixed(f"{group}.global", alone("sigmoid", rows))
     return found
 
@@ -226,7 +246,7 @@ def grad_accumulation(case: Any) -> dict[str, Tensor]:
         )
         ways = {
             "full": {"name": "plain"},
-            "accum": {"name": "cached", "chunk_size": observed["micro_batch"]},
+            "accum": {"name": "cached", "micro_batch": observed["micro_batch"]},
         }
         for way, passes in ways.items():
             runner = build_runner(case, weights[group])

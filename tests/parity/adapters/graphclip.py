@@ -16,7 +16,7 @@ from domains.graph import checkpoints as graph
 from domains.graph.encoders.gps import GPS, centres
 from domains.graph.preprocess import Subgraph, augment
 from shared.data.batch import Batch
-from shared.objectives.base import Encoded, Objective, Request, Tensors
+from shared.objectives.base import Encoded, Objective, Tensors
 from shared.objectives.contrastive import pair_logits
 from shared.objectives.supcon import supervised_contrastive
 from shared.preprocess import Prepared
@@ -122,11 +122,13 @@ def infonce() -> Objective:
 def contrast(pooled: Mapping[str, Tensor], log_scale: Tensor) -> dict[str, Tensor]:
     """Loss and logits of embeddings that are not normalised yet."""
     present = torch.ones(len(pooled["graph"]), dtype=torch.bool)
-    encoded = {Request(m): Encoded(normalize(rows, dim=-1), present) for m, rows in pooled.items()}
+    objective = infonce()
+    encoded = {m: Encoded(normalize(rows, dim=-1), present) for m, rows in pooled.items()}
+    answers = {objective.request(m): rows for m, rows in encoded.items()}
     numbers = torch.arange(len(present))
-    tensors = Tensors(encoded, {"logit_scale": log_scale}, numbers, numbers)
-    logits = pair_logits(encoded[Request("graph")], encoded[Request("text")], log_scale.exp())
-    loss = infonce()(tensors).loss
+    tensors = Tensors(answers, {"logit_scale": log_scale}, numbers, numbers)
+    logits = pair_logits(encoded["graph"], encoded["text"], log_scale.exp())
+    loss = objective(tensors).loss
     return {"loss": loss, "logits_per_graph": logits, "logits_per_text": logits.T}
 
 

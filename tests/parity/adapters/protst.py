@@ -16,10 +16,9 @@ from shared.data.batch import Batch
 from shared.distributed import rank, world_size
 from shared.encoders.base import Embedding
 from shared.model import Model
-from shared.objectives.base import Encoded, Objective, Tensors
+from shared.objectives.base import Encoded, Objective, Tensors, gather_encoded
 from shared.objectives.masked_fusion import draw_number
 from shared.schema import Schema
-from shared.training.encodings import gather_encoded
 from shared.training.runner import Runner
 from shared.weights import KeyMap, load_strictly
 from zoo.plugins import plugins
@@ -30,7 +29,8 @@ MODALITIES = ("protein", "text")
 VALINE = RESIDUES.index("V")
 UPSTREAM_MASK = {"ESM-1b": 32, "ESM-2": 32, "ProtBert": VALINE}
 """Upstream's id of a masked residue; that of ProtBert is valine's, too, which is a bug."""
-CONTRAST = {"directions": "sum", "min_scale": None, "max_scale": None}
+CONTRAST = {"directions": "sum", "min_scale": None, "max_scale": None, "chunk_rows": None}
+"""By blocks, a rank's part of the scale's gradient would be another one; the ranks' mean is not."""
 
 
 def keep_output(found: dict[str, Any], name: str, module: nn.Module) -> None:
@@ -211,13 +211,13 @@ def contrast_on_rank(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for request in objective.requests:
         rows = nn.functional.normalize(leaves[f"{request.modality}_feature"], dim=-1)
         encoded[request] = gather_encoded(
-            Encoded(rows, present), request.gather == "grad", [number] * world_size()
+            Encoded(rows, present), request.gather, [number] * world_size()
         )
     scalars = {"logit_scale": leaves["logit_scale"]}
     tensors = Tensors(encoded, scalars, torch.full_like(everyone, -1), everyone, own)
     output = objective(tensors)
     output.loss.backward()
-    found = contrast_outputs(list(objective.searches(tensors)), own, output.terms)
+    found = contrast_outputs(list(objective.searches(objective.joined(tensors))), own, output.terms)
     found |= {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
     return {name: t.detach() for name, t in found.items()} | {"loss": output.loss.detach()}
 

@@ -33,10 +33,15 @@ def make(
         present = torch.rand(batch, generator=generator) < share
         rows = normalize(torch.randn(batch, dim, generator=generator), dim=-1)
         rows = (rows * present[:, None]).to(dtype).requires_grad_()
-        encoded[Request(name)] = Encoded(rows, present)
+        encoded |= answers(name, Encoded(rows, present))
     scalars = {"logit_scale": torch.tensor(math.log(10.0), requires_grad=True)}
     labels = torch.randint(-1, 3, (batch,), generator=generator)
     return Tensors(encoded, scalars, labels, torch.randint(0, 3, (batch,), generator=generator))
+
+
+def answers(name: str, encoded: Encoded) -> dict[Request, Encoded]:
+    """To the requests for a modality, whether its rows are gathered or, by blocks, are not."""
+    return dict.fromkeys((Request(name), Request(name, gather="none")), encoded)
 
 
 def brute_force(tensors: Tensors, objective: Contrastive, key: Tensor | None) -> float:
@@ -82,7 +87,7 @@ def test_two_samples_in_closed_form() -> None:
     """Orthogonal pairs: -log(e^s / (e^s + 1)) in every direction."""
     rows = Encoded(torch.eye(2), torch.ones(2, dtype=torch.bool))
     tensors = Tensors(
-        {Request("a"): rows, Request("b"): rows},
+        answers("a", rows) | answers("b", rows),
         {"logit_scale": torch.tensor(math.log(3.0))},
         torch.full((2,), -1),
         torch.arange(2),
@@ -94,8 +99,13 @@ def test_two_samples_in_closed_form() -> None:
 def test_batch_of_one_and_all_duplicates() -> None:
     assert float(Contrastive(NAMES)(make(batch=1)).loss) == 0.0
     row = normalize(torch.ones(7, 4), dim=-1)
-    same = {Request(n): Encoded(row, torch.ones(7, dtype=torch.bool)) for n in NAMES}
-    tensors = Tensors(same, {"logit_scale": torch.tensor(2.0)}, torch.zeros(7), torch.arange(7))
+    same = [answers(n, Encoded(row, torch.ones(7, dtype=torch.bool))) for n in NAMES]
+    tensors = Tensors(
+        same[0] | same[1] | same[2],
+        {"logit_scale": torch.tensor(2.0)},
+        torch.zeros(7),
+        torch.arange(7),
+    )
     assert float(Contrastive(NAMES)(tensors).loss) == pytest.approx(math.log(7), rel=1e-6)
 
 
@@ -104,8 +114,8 @@ def test_nobody_has_both() -> None:
     tensors = make(batch=4)
     half = torch.tensor([True, True, False, False])
     encoded = {
-        Request("a"): Encoded(tensors.encoded[Request("a")].rows, half),
-        Request("b"): Encoded(tensors.encoded[Request("b")].rows, ~half),
+        **answers("a", Encoded(tensors.encoded[Request("a")].rows, half)),
+        **answers("b", Encoded(tensors.encoded[Request("b")].rows, ~half)),
     }
     output = Contrastive(("a", "b"))(
         Tensors(encoded, tensors.scalars, tensors.labels, tensors.groups)
@@ -255,7 +265,7 @@ def test_the_largest_scale_does_not_overflow(dtype: torch.dtype) -> None:
     rows = normalize(torch.ones(4, 8), dim=-1) * torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
     encoded = Encoded(rows.to(dtype).requires_grad_(), torch.ones(4, dtype=torch.bool))
     tensors = Tensors(
-        dict.fromkeys((Request("a"), Request("b")), encoded),
+        answers("a", encoded) | answers("b", encoded),
         {"logit_scale": torch.tensor(math.log(100.0))},
         torch.full((4,), -1),
         torch.arange(4),

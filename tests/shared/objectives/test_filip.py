@@ -1,8 +1,10 @@
 """Token-wise late interaction: closed forms, a brute-force reference, chunks and parts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shared.errors import ConfigError
-from shared.objectives.base import Encoded, Tensors
+from shared.objectives.base import Encoded, LossOutput, Tensors
 from shared.objectives.contrastive import Contrastive
 from shared.objectives.filip import FILIP, late_interaction
 
@@ -34,6 +36,13 @@ def make(seed: int = 0, batch: int = 5, share: float = 1.0) -> Tensors:
     scalars = {"logit_scale": torch.tensor(math.log(10.0), requires_grad=True)}
     labels = torch.randint(-1, 3, (batch,), generator=generator)
     return Tensors(encoded, scalars, labels, torch.arange(batch))
+
+
+def loss_of(tensors: Tensors, names: Sequence[str] = NAMES, **settings: Any) -> LossOutput:
+    """The objective, whose settings choose what is gathered, on these tokens."""
+    objective = FILIP(names, **settings)
+    encoded = {objective.request(str(r.modality)): e for r, e in tensors.encoded.items()}
+    return objective(replace(tensors, encoded=encoded))
 
 
 def leaves(tensors: Tensors) -> list[Tensor]:
@@ -68,7 +77,7 @@ def brute_force(tensors: Tensors) -> Tensor:
 @pytest.mark.parametrize("chunk_rows", [None, 2])
 def test_equals_the_definition(share: float, chunk_rows: int | None) -> None:
     tensors = make(1, batch=6, share=share)
-    expected, loss = brute_force(tensors), FILIP(NAMES, chunk_rows=chunk_rows)(tensors).loss
+    expected, loss = brute_force(tensors), loss_of(tensors, chunk_rows=chunk_rows).loss
     torch.testing.assert_close(loss, expected.float())
     wanted = torch.autograd.grad(expected, leaves(tensors))
     for found, gradient in zip(torch.autograd.grad(loss, leaves(tensors)), wanted, strict=True):
@@ -85,20 +94,20 @@ def test_one_token_each_is_the_plain_contrast() -> None:
         contrastive.request(m): Encoded(normalize(e.rows[:, 0], dim=-1), e.present)
         for m, e in zip(NAMES, single.values(), strict=True)
     }
-    found = FILIP(NAMES)(replace(tensors, encoded=single)).loss
+    found = loss_of(replace(tensors, encoded=single)).loss
     torch.testing.assert_close(found, contrastive(replace(tensors, encoded=pooled)).loss)
 
 
 def test_duplicates_and_a_batch_of_one() -> None:
     tensors = make(3, batch=1)
-    assert float(FILIP(NAMES)(tensors).loss) == 0.0
+    assert float(loss_of(tensors).loss) == 0.0
     repeated = {
         r: Encoded(e.rows.repeat(5, 1, 1), e.present.repeat(5), e.mask.repeat(5, 1))
         for r, e in tensors.encoded.items()
     }
     numbers = torch.arange(5)
     same = Tensors(repeated, tensors.scalars, numbers, numbers)
-    assert float(FILIP(NAMES, chunk_rows=2)(same).loss) == pytest.approx(math.log(5), rel=1e-6)
+    assert float(loss_of(same, chunk_rows=2).loss) == pytest.approx(math.log(5), rel=1e-6)
 
 
 @given(st.integers(0, 1000), st.permutations(range(5)))
@@ -109,20 +118,34 @@ def test_symmetries(seed: int, order: list[int]) -> None:
     for request, e in tensors.encoded.items():
         rows = torch.where(e.mask[..., None], e.rows, 7.0)
         changed[request] = Encoded(rows[index].flip(1), e.present[index], e.mask[index].flip(1))
-    expected = FILIP(NAMES)(tensors).loss
-    torch.testing.assert_close(FILIP(NAMES)(replace(tensors, encoded=changed)).loss, expected)
-    torch.testing.assert_close(FILIP(NAMES[::-1])(tensors).loss, expected)
+    expected = loss_of(tensors).loss
+    torch.testing.assert_close(loss_of(replace(tensors, encoded=changed)).loss, expected)
+    torch.testing.assert_close(loss_of(tensors, NAMES[::-1]).loss, expected)
 
 
 @pytest.mark.parametrize("positives", ["sample", "label"])
 def test_the_ranks_parts_make_the_whole(positives: str) -> None:
-    tensors = make(5, share=0.8)
-    objective = FILIP(NAMES, positives=positives, chunk_rows=1)  # type: ignore[arg-type]
-    parts = [objective(replace(tensors, own=slice(*ends))) for ends in ((0, 2), (2, 5))]
-    for name, term in objective(tensors).terms.items():
+    tensors, settings = make(5, share=0.8), {"positives": positives, "chunk_rows": None}
+    parts = [loss_of(replace(tensors, own=slice(*ends)), **settings) for ends in ((0, 2), (2, 5))]
+    for name, term in loss_of(tensors, **settings).terms.items():
         total = torch.stack([part.terms[name].total for part in parts]).sum()
         torch.testing.assert_close(total, term.total)
         assert sum(int(part.terms[name].count) for part in parts) == int(term.count)
+
+
+def test_accuracy_and_what_is_sent_to_other_ranks() -> None:
+    """The first modality of a pair stays where it is, unless the whole matrix is made."""
+    tensors = make(6, batch=7, share=0.8)
+    found = []
+    for chunk_rows, gathers in ((None, ["grad", "grad"]), (2, ["none", "grad"])):
+        objective = FILIP(NAMES, chunk_rows=chunk_rows)
+        assert [request.gather for request in objective.requests] == gathers
+        encoded = {objective.request(str(r.modality)): e for r, e in tensors.encoded.items()}
+        term = objective.metrics(replace(tensors, encoded=encoded))["in_batch_accuracy"]
+        found.append((int(term.total), int(term.count)))
+    assert found[0] == found[1]
+    between = FILIP(("a", "b", "c"))
+    assert [request.gather for request in between.requests] == ["none", "grad", "grad"]
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -141,9 +164,9 @@ def test_low_precision_tokens_give_a_float32_loss(dtype: torch.dtype) -> None:
     tensors = replace(make(2), scalars={"logit_scale": torch.tensor(math.log(100.0))})
     low = {r: Encoded(e.rows.to(dtype), e.present, e.mask) for r, e in tensors.encoded.items()}
     with torch.autocast("cpu", torch.bfloat16):
-        loss = FILIP(NAMES)(replace(tensors, encoded=low)).loss
+        loss = loss_of(replace(tensors, encoded=low)).loss
     assert loss.dtype == torch.float32
-    assert float(loss.detach()) == pytest.approx(float(FILIP(NAMES)(tensors).loss), rel=0.1)
+    assert float(loss.detach()) == pytest.approx(float(loss_of(tensors).loss), rel=0.1)
 
 
 def test_tokens_of_other_widths_are_refused():

@@ -13,19 +13,20 @@ from torch.nn.functional import normalize
 from shared.errors import ConfigError
 from shared.model import Model
 from shared.model_config import ModelConfig
-from shared.objectives.base import Encoded, Position, Request, Tensors
+from shared.objectives.base import Encoded, Position, Tensors
 from shared.objectives.sigmoid import Sigmoid, sigmoid_losses
 
 NAMES = ("a", "b")
+REQUESTS = Sigmoid(NAMES).requests
 
 
 def make(seed: int = 0, batch: int = 7, share: float = 1.0) -> Tensors:
     generator = torch.Generator().manual_seed(seed)
     encoded = {}
-    for name in NAMES:
+    for request in REQUESTS:
         present = torch.rand(batch, generator=generator) < share
         rows = normalize(torch.randn(batch, 5, generator=generator), dim=-1)
-        encoded[Request(name)] = Encoded((rows * present[:, None]).requires_grad_(), present)
+        encoded[request] = Encoded((rows * present[:, None]).requires_grad_(), present)
     scalars = {
         "logit_scale": torch.tensor(math.log(10.0), requires_grad=True),
         "logit_bias": torch.tensor(-10.0, requires_grad=True),
@@ -71,7 +72,7 @@ def test_closed_forms() -> None:
     rows = Encoded(torch.ones(4, 1), torch.ones(4, dtype=torch.bool))
     scalars = {"logit_scale": torch.tensor(math.log(3.0)), "logit_bias": torch.tensor(-1.0)}
     same = Tensors(
-        dict.fromkeys((Request("a"), Request("b")), rows),
+        dict.fromkeys(REQUESTS, rows),
         scalars,
         torch.full((4,), -1),
         torch.arange(4),
@@ -92,7 +93,8 @@ def test_nobody_has_both() -> None:
     tensors = make(batch=4)
     half = torch.tensor([True, True, False, False])
     a, b = tensors.encoded.values()
-    encoded = {Request("a"): Encoded(a.rows, half), Request("b"): Encoded(b.rows, ~half)}
+    halves = (Encoded(a.rows, half), Encoded(b.rows, ~half))
+    encoded = dict(zip(REQUESTS, halves, strict=True))
     output = Sigmoid(NAMES)(replace(tensors, encoded=encoded))
     output.loss.backward()
     assert float(output.loss) == 0.0
@@ -110,13 +112,21 @@ def test_symmetries(seed: int, order: list[int]) -> None:
     )
     expected = Sigmoid(NAMES, positives="label")(tensors).loss
     torch.testing.assert_close(Sigmoid(NAMES, positives="label")(shuffled).loss, expected)
-    torch.testing.assert_close(Sigmoid(NAMES[::-1], positives="label")(tensors).loss, expected)
+    turned = Sigmoid(NAMES[::-1], positives="label")
+    encoded = dict(zip(turned.requests[::-1], tensors.encoded.values(), strict=True))
+    torch.testing.assert_close(turned(replace(tensors, encoded=encoded)).loss, expected)
 
 
 def test_the_ranks_parts_make_the_whole() -> None:
-    tensors = make(5, share=0.8)
+    tensors = make(6, share=0.8)
     whole = Sigmoid(NAMES)(tensors).terms["a-b"]
-    parts = [Sigmoid(NAMES)(replace(tensors, own=slice(*e))) for e in ((0, 3), (3, 7))]
+    first, second = tensors.encoded
+    parts = []
+    for own in (slice(0, 3), slice(3, 7)):
+        # of the first modality a rank has its own rows alone
+        rows, present, _ = vars(tensors.encoded[first]).values()
+        encoded = {first: Encoded(rows[own], present[own]), second: tensors.encoded[second]}
+        parts.append(Sigmoid(NAMES)(replace(tensors, encoded=encoded, own=own)))
     total = torch.stack([part.terms["a-b"].total for part in parts]).sum()
     torch.testing.assert_close(total, whole.total)
     assert sum(int(part.terms["a-b"].count) for part in parts) == int(whole.count)

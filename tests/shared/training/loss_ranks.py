@@ -9,9 +9,8 @@ from torch import Tensor
 from shared.distributed import gather_rows, rank
 from shared.model import Model
 from shared.model_config import ModelConfig
-from shared.objectives.base import Encoded, Objective, Request, Tensors
+from shared.objectives.base import Encoded, Objective, Request, Tensors, gather_encoded
 from shared.objectives.contrastive import directed_term, pair_logits
-from shared.training.encodings import gather_encoded
 from zoo.plugins import plugins
 
 MODALITIES = ("image", "text")
@@ -41,7 +40,7 @@ def tensors_of(objective: Objective, rows: Mapping[str, Tensor]) -> Tensors:
     def answer(request: Request) -> Encoded:
         prefix = "teacher_" if request.tower == "teacher" else ""
         encoded = Encoded(rows[f"{prefix}{request.modality}"], present)
-        return gather_encoded(encoded, request.gather == "grad", counts.tolist())
+        return gather_encoded(encoded, request.gather, counts.tolist())
 
     scalars = {"logit_scale": rows["logit_scale"].log()}
     if "logit_bias" in rows:

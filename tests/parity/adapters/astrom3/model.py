@@ -11,7 +11,7 @@ from domains.astro import checkpoints as astro
 from domains.astro.encoders.informer import Informer
 from shared.data.batch import Batch
 from shared.model import Model
-from shared.objectives.base import Encoded, Request, Tensors, Term
+from shared.objectives.base import Encoded, Tensors, Term
 from shared.objectives.contrastive import Contrastive, pair_logits
 from shared.schema import Channel, Schema
 from shared.training.runner import Runner
@@ -157,7 +157,7 @@ def astrom3_loss(case: Any) -> dict[str, Tensor]:
     assert set(scalars) == set(objective.model_scalars())
     present = torch.ones(batch, dtype=torch.bool)
     tensors = Tensors(
-        {Request(m): Encoded(r, present) for m, r in rows.items()},
+        {objective.request(m): Encoded(r, present) for m, r in rows.items()},
         scalars,
         torch.full((batch,), -1),
         torch.arange(batch),
