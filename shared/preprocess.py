@@ -16,6 +16,14 @@ Prepared = Mapping[str, Array]
 """One prepared sample of one modality: named arrays, of any length along their first axis."""
 
 
+def pick(number: int, rng: np.random.Generator | None) -> int:
+    """Which of so many views of a sample is read: any of them in training, the first without rng.
+
+    Nothing is drawn of one, so that what else is drawn for the sample stays the same.
+    """
+    return 0 if rng is None or number == 1 else int(rng.integers(number))
+
+
 class Preprocessor(ABC):
     """Raw input of one modality → named arrays → a padded batch of tensors.
 
@@ -65,9 +73,17 @@ class Preprocessor(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - see fit
         """Inverse of `state`."""
 
+    def views(self, prepared: Prepared) -> Sequence[Prepared] | None:
+        """All that `crop` may give of an input, each as likely, the one of evaluation first; None
+        where it draws more than can be listed, such as a random window. Default: the whole input,
+        or None where a subclass crops in its own way."""
+        return [prepared] if type(self).crop is Preprocessor.crop else None
+
     def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
-        """Random window (training) or fixed window (rng None); default: the whole input."""
-        return prepared
+        """Random window (training) or fixed window (rng None); default: one of the views."""
+        views = self.views(prepared)
+        assert views is not None
+        return views[pick(len(views), rng)]
 
     def collate(self, samples: Sequence[Prepared]) -> dict[str, "Tensor"]:
         """Stack samples to (batch, …) tensors, zero-padding the first axis of every array whose

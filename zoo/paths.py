@@ -7,6 +7,7 @@ from typing import Any
 
 import zoo
 from shared.errors import UnknownNameError
+from shared.home import zoo_home as zoo_home
 
 
 def data_folder(kind: str) -> Path:
@@ -35,15 +36,6 @@ def make_paths_absolute(data: dict[str, Any]) -> None:
 
 def absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
-
-
-def zoo_home() -> Path:
-    """Cache of weights and embeddings: `ZOO_HOME`, or the user's cache folder."""
-    if chosen := os.environ.get("ZOO_HOME"):
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("zoo")
 
 
 def cache_folder(family: str, variant: str) -> Path:

@@ -29,6 +29,7 @@ SHARED = Domain(
     datasets={
         "image_folder": "shared.data.generic:ImageFolder",
         "text_table": "shared.data.generic:TextTable",
+        "webdataset": "shared.data.shards:WebDataset",
     },
     preprocessors={
         "clip_image": "shared.preprocessors.clip_image:CLIPImage",

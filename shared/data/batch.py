@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shared.preprocess import Prepared, Preprocessor
 from shared.random import fold_in
+
+EMBEDDED = "embedding of a frozen encoder"
+"""Name of the one input of a modality whose embeddings are stored: (rows, dim), what its encoder
+would give as pooled."""
 
 
 @dataclass
@@ -41,7 +46,8 @@ class Batch:
 
     Attributes:
         inputs: By modality, the named tensors of the samples that have it: (present, …). Every
-            modality of the model is a key, with zero rows where no sample of the batch has it.
+            modality of the model is a key, with zero rows where no sample of the batch has it. Of
+            one whose embeddings are stored: these, under the name `EMBEDDED`.
         present: By modality, (batch,) bool.
         labels: (batch,) int64, -1 where unknown.
         groups: (batch,) int64, equal for samples of one group.
@@ -110,11 +116,13 @@ def collate(
     """
     inputs = {}
     for modality, preprocessor in preprocessors.items():
+        stored = EMBEDDED in templates[modality]
+        join = _join_embedded if stored else preprocessor.collate
         have = [s.inputs[modality] for s in samples if modality in s.inputs]
         if have:
-            inputs[modality] = preprocessor.collate(have)
+            inputs[modality] = join(have)
         else:
-            empty = preprocessor.collate([templates[modality]])
+            empty = join([templates[modality]])
             inputs[modality] = {name: tensor[:0] for name, tensor in empty.items()}
     return Batch(
         inputs,
@@ -128,6 +136,10 @@ def collate(
         torch.tensor([s.row for s in samples], dtype=torch.int64),
         torch.tensor([s.seed for s in samples], dtype=torch.int64),
     )
+
+
+def _join_embedded(samples: Sequence[Prepared]) -> dict[str, Tensor]:
+    return {EMBEDDED: torch.from_numpy(np.stack([sample[EMBEDDED] for sample in samples]))}
 
 
 def scatter_rows(rows: Tensor, present: Tensor) -> Tensor:

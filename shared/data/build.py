@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from shared.data.dataset import AdaptedDataset, Dataset
+from shared.data.adapted import AdaptedDataset
+from shared.data.dataset import Dataset
 from shared.data.skipping import SkippingDataset
 from shared.errors import ConfigError
 from shared.registry import Registries

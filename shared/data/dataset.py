@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.data.splits import SPLITS as SPLITS
 from shared.data.splits import assign_splits
 from shared.errors import DataError
-from shared.schema import Adapter, Schema
+from shared.schema import Schema
 from shared.untrusted import check_regular
 
 _T = TypeVar("_T")
@@ -54,7 +54,7 @@ class SampleTable:
     labels: Sequence[int] | NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     groups: Sequence[str] | None = None
-    splits: Sequence[str] | None = None
+    splits: Sequence[str] | NDArray[np.str_] | None = None
     tags: Mapping[str, Numbers] = field(default_factory=dict)
     targets: Mapping[str, Numbers] = field(default_factory=dict)
     subgroups: Mapping[str, Sequence[str] | NDArray[np.str_]] = field(default_factory=dict)
@@ -73,6 +73,8 @@ class Dataset(ABC):
         split_seed: Another one, another split, where the table does not say the splits.
         evaluator: Name of the registered evaluator that suits it; empty: the domain's first.
         paths: Which settings are paths as the user wrote them, `~` and relative ones included.
+        streamed: Whether it may outgrow memory: a few samples are read before training instead of
+            all, none is kept, and the reader holds ids to be unique.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Dataset(ABC):
     split_seed: int = 0
     evaluator: str = ""
     paths: ClassVar[tuple[str, ...]] = ("root",)
+    streamed: bool = False
     schemas: Mapping[str, Schema]
 
     @abstractmethod
@@ -98,6 +101,10 @@ class Dataset(ABC):
         Raises:
             DataError: The sample's file is missing, truncated or not what it should be.
         """
+
+    def read_only(self, index: int, modalities: Collection[str]) -> Raw:
+        """Some modalities of what `read` gives; overridden where the others cost time to read."""
+        return {m: value for m, value in self.read(index).items() if m in modalities}
 
     @abstractmethod
     def content_fingerprint(self) -> str:
@@ -122,11 +129,27 @@ class Dataset(ABC):
         view says otherwise."""
         return raw
 
+    def order(
+        self, rows: NDArray[np.int64], rng: np.random.Generator, batch_size: int
+    ) -> NDArray[np.int64]:
+        """Rows of a split in the order in which an epoch of training reads them.
+
+        Args:
+            rows: (n,) ascending.
+            rng: A function of seed and epoch.
+            batch_size: Rows of each batch over all ranks, which take equal parts of it in turn.
+
+        Returns:
+            All the rows, or as many as fill whole batches.
+        """
+        return rng.permutation(rows)
+
     def describe_as(self, dataset: "Dataset") -> None:
         """Say of this dataset, a view of another, what the other says of itself."""
         self.name, self.version, self.source = dataset.name, dataset.version, dataset.source
         self.synthetic, self.evaluator = dataset.synthetic, dataset.evaluator
         self.split_seed, self.schemas = dataset.split_seed, dataset.schemas
+        self.streamed = dataset.streamed
 
     @property
     def title(self) -> str:
@@ -138,7 +161,7 @@ class Dataset(ABC):
         table = self.make_table()
         if len(table.ids) == 0:
             raise DataError(f"{self._listed}: no sample was found.")
-        if len(set(table.ids)) != len(table.ids):
+        if not self.streamed and len(set(table.ids)) != len(table.ids):
             seen: set[str] = set()
             twice = next(i for i in table.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise DataError(f"{self._listed}: the id {twice!r} stands more than once.")
@@ -222,16 +245,22 @@ class Dataset(ABC):
 
     def __getitem__(self, index: int) -> Raw:
         """`read`, with every modality held against its schema."""
-        raw, errors = self.parts(index)
+        return self.usable(index)
+
+    def usable(self, index: int, modalities: Collection[str] | None = None) -> Raw:
+        """What can be used of all or of some modalities of a sample; `refuse` is told the rest."""
+        raw, errors = self.parts(index, modalities)
         for modality, error in errors.items():
             self.refuse(index, modality, error)
         return raw
 
-    def parts(self, index: int) -> tuple[dict[str, Any], dict[str, DataError]]:
-        """What can be used of a sample, and why the rest cannot, by modality; by `WHOLE` where
-        nothing can be read."""
+    def parts(
+        self, index: int, modalities: Collection[str] | None = None
+    ) -> tuple[dict[str, Any], dict[str, DataError]]:
+        """What can be used of all or of some modalities of a sample, and why the rest cannot, by
+        modality; by `WHOLE` where nothing can be read."""
         try:
-            raw = self.read(index)
+            raw = self.read(index) if modalities is None else self.read_only(index, modalities)
         except DataError as error:
             return {}, {WHOLE: error}
         good: dict[str, Any] = {}
@@ -281,6 +310,9 @@ class Dataset(ABC):
         """Data fingerprint: ids, labels, classes, groups, splits, contents and, where there are
         any, tags, targets, subgroups and annotations; 16 hex digits."""
         digest = hashlib.sha256(self.content_fingerprint().encode())
+        if self.streamed:  # its content says the rest, and the ids of all samples are many
+            digest.update(f"split_seed={self.split_seed}".encode())
+            return digest.hexdigest()[:16]
         labels = self.labels.astype(np.str_).tolist()
         for column in (self.ids.tolist(), labels, self.classes, self.groups, self.splits):
             digest.update("\x1f".join(column).encode() + b"\x1e")
@@ -292,52 +324,6 @@ class Dataset(ABC):
                 texts = np.asarray(values).astype(np.str_).tolist()
                 digest.update("\x1f".join((kind, name, *texts)).encode() + b"\x1e")
         return digest.hexdigest()[:16]
-
-
-class AdaptedDataset(Dataset):
-    """A dataset seen through adapters that the user chose, modality by modality."""
-
-    def __init__(self, dataset: Dataset, adapters: Mapping[str, Adapter]) -> None:
-        unknown = set(adapters) - set(dataset.schemas)
-        if unknown:
-            raise DataError(
-                f"data.adapters names {sorted(unknown)}, but {dataset.name} gives "
-                f"{sorted(dataset.schemas)}."
-            )
-        self.describe_as(dataset)
-        self._dataset, self._adapters = dataset, adapters
-        self.schemas = {
-            modality: adapters[modality].convert_schema(schema) if modality in adapters else schema
-            for modality, schema in dataset.schemas.items()
-        }
-
-    @property
-    def caption_counts(self) -> Sequence[int] | None:
-        return self._dataset.caption_counts
-
-    def make_table(self) -> SampleTable:
-        return self._dataset.table
-
-    def read(self, index: int) -> Raw:
-        given, errors = self._dataset.parts(index)
-        if WHOLE in errors:
-            raise errors[WHOLE]
-        raw: dict[str, Any] = {**given, **errors}
-        for modality, adapter in self._adapters.items():
-            if modality in given:
-                schema = self._dataset.schemas[modality]
-                raw[modality] = or_error(adapter.convert, schema, given[modality])
-        return raw
-
-    def file(self, index: int, modality: str) -> str:
-        return self._dataset.file(index, modality)
-
-    def content(self, raw: Raw) -> Raw:
-        return self._dataset.content(raw)
-
-    def content_fingerprint(self) -> str:
-        names = ",".join(f"{m}={a.name}" for m, a in sorted(self._adapters.items()))
-        return f"{self._dataset.content_fingerprint()}|{names}"
 
 
 def _arrays(columns: Mapping[str, Numbers]) -> dict[str, NDArray[np.float64]]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from shared.data.batch import Batch, PreparedSample, collate
+from shared.data.batch import EMBEDDED, Batch, PreparedSample, collate
 from shared.data.dataset import Dataset, Raw
+from shared.data.stored import StoredEmbeddings
 from shared.errors import DataError, SchemaError
-from shared.preprocess import Prepared, Preprocessor
+from shared.preprocess import Prepared, Preprocessor, pick
 from shared.random import sample_seed
 
 Progress = Callable[[Sequence[int], str], Iterable[int]]
@@ -58,9 +59,31 @@ class PreparedDataset:
             )
             for modality, preprocessor in preprocessors.items()
         }
-        self._groups = np.unique(dataset.groups, return_inverse=True)[1]
+        # without groups each sample is its own
+        no_groups = dataset.table.groups is None
+        self._groups = (
+            np.arange(len(dataset))
+            if no_groups
+            else np.unique(dataset.groups, return_inverse=True)[1]
+        )
         self._memory: dict[int, Mapping[str, Prepared]] | None = {} if in_memory else None
         self._templates: dict[str, Prepared] = {}
+        self._stored: dict[str, StoredEmbeddings] = {}
+
+    def use_stored(self, stored: Mapping[str, StoredEmbeddings]) -> None:
+        """From now on, read these embeddings instead of the inputs of their modalities."""
+        self._stored = dict(stored)
+        for modality, embeddings in stored.items():
+            if embeddings.dim:
+                self._templates[modality] = {EMBEDDED: np.zeros(embeddings.dim, np.float32)}
+            for row, part, reason in embeddings.refused:
+                self.dataset.refuse(row, part, DataError(reason))
+
+    def views(self, row: int, modalities: Collection[str]) -> dict[str, Sequence[Prepared] | None]:
+        """All that may be read of some modalities of a sample, of those that it has; None where
+        preprocessing draws more than can be listed."""
+        prepared = self._prepare(row, modalities)
+        return {m: self.preprocessors[m].views(value) for m, value in prepared.items()}
 
     def select(self, raw: Raw, modality: str) -> Any:
         """The channels of one modality that its preprocessor takes."""
@@ -83,7 +106,7 @@ class PreparedDataset:
     def _raws(self, rows: Iterable[int], modality: str) -> Iterator[Any]:
         """One modality of the samples that have it."""
         for row in rows:
-            raw = self.dataset[row]
+            raw = self.dataset.usable(row, [modality])
             if modality in raw:
                 yield self.select(raw, modality)
 
@@ -107,14 +130,17 @@ class PreparedDataset:
                 half of them), or no sample has some modality.
         """
         counts = dict.fromkeys(self.preprocessors, 0)
-        for row in progress(rows, f"reading {self.dataset.name}"):
-            prepared = self._prepare(row)
+        left = self._left()
+        for row in progress(rows, f"reading {self.dataset.name}") if left else []:
+            prepared = self._prepare(row, left)
             for modality, value in prepared.items():
                 if modality not in self._templates:
                     self._templates[modality] = self.preprocessors[modality].crop(value, None)
                 counts[modality] += 1
             if self._memory is not None:
                 self._memory[row] = prepared
+        for modality, embeddings in self._stored.items():
+            counts[modality] = sum(len(embeddings.views(row)) > 0 for row in rows)
         self.dataset.check_skipped(counts, len(rows))
         for modality in self.preprocessors:
             if modality not in self._templates:
@@ -125,10 +151,18 @@ class PreparedDataset:
     def __getitem__(self, key: tuple[int | None, int]) -> PreparedSample:
         epoch, row = key
         memory = self._memory or {}
-        prepared = memory[row] if row in memory else self._prepare(row)
+        prepared = memory[row] if row in memory else self._prepare(row, self._left())
         seed = sample_seed(self.seed, epoch, str(self.dataset.table.ids[row]))
         rng = None if epoch is None else np.random.default_rng(seed)
-        inputs = {m: self.preprocessors[m].crop(value, rng) for m, value in prepared.items()}
+        inputs: dict[str, Prepared] = {}
+        # in this order whatever is stored: all draw from one generator
+        for modality, preprocessor in self.preprocessors.items():
+            if modality in self._stored:
+                views = self._stored[modality].views(row)
+                if len(views):
+                    inputs[modality] = {EMBEDDED: views[pick(len(views), rng)]}
+            elif modality in prepared:
+                inputs[modality] = preprocessor.crop(prepared[modality], rng)
         return PreparedSample(
             inputs, int(self.dataset.labels[row]), int(self._groups[row]), int(row), seed
         )
@@ -137,13 +171,20 @@ class PreparedDataset:
         """Join samples to a batch."""
         return collate(samples, self.preprocessors, self._templates)
 
-    def _prepare(self, row: int) -> dict[str, Prepared]:
-        raw = self.dataset[row]
+    def _left(self) -> list[str]:
+        """The modalities whose inputs are read."""
+        return [m for m in self.preprocessors if m not in self._stored]
+
+    def _prepare(self, row: int, modalities: Collection[str]) -> dict[str, Prepared]:
+        if not modalities:
+            return {}
+        some = len(modalities) < len(self.preprocessors)
+        raw = self.dataset.usable(row, modalities) if some else self.dataset[row]
         prepared = {}
-        for modality, preprocessor in self.preprocessors.items():
+        for modality in modalities:
             if modality in raw:
                 try:
-                    prepared[modality] = preprocessor(self.select(raw, modality))
+                    prepared[modality] = self.preprocessors[modality](self.select(raw, modality))
                 except DataError as error:
                     self._refuse(row, modality, error)
         return prepared

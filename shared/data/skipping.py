@@ -2,9 +2,12 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.data.dataset import WHOLE, Dataset, Raw, SampleTable
 from shared.errors import DataError
@@ -13,6 +16,9 @@ from shared.files import write_json
 FILE = "skipped.json"
 _LINES = 5
 _QUOTED_OR_NUMBER = re.compile(r"'[^']*'|[-+]?\d[\d.,]*(e[-+]?\d+)?")
+
+Refused = tuple[int, str, str]
+"""Row, modality (`WHOLE`: the sample) and reason of what could not be used."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,13 @@ class SkippingDataset(Dataset):
         return self._dataset.table
 
     def read(self, index: int) -> Raw:
-        raw, errors = self._dataset.parts(index)
+        return self._read(index, None)
+
+    def read_only(self, index: int, modalities: Collection[str]) -> Raw:
+        return self._read(index, modalities)
+
+    def _read(self, index: int, modalities: Collection[str] | None) -> Raw:
+        raw, errors = self._dataset.parts(index, modalities)
         for modality, error in errors.items():
             self.refuse(index, modality, error)
         return raw
@@ -73,6 +85,11 @@ class SkippingDataset(Dataset):
 
     def file(self, index: int, modality: str) -> str:
         return self._dataset.file(index, modality)
+
+    def order(
+        self, rows: NDArray[np.int64], rng: np.random.Generator, batch_size: int
+    ) -> NDArray[np.int64]:
+        return self._dataset.order(rows, rng, batch_size)
 
     def content_fingerprint(self) -> str:
         return f"{self._dataset.content_fingerprint()}, on_error=skip"
@@ -87,7 +104,7 @@ class SkippingDataset(Dataset):
             for (row, modality), reason in sorted(self._reasons.items())
         )
 
-    def refused(self, rows: range) -> list[tuple[int, str, str]]:
+    def refused(self, rows: Collection[int]) -> list[Refused]:
         """Row, modality and reason of what was left out of some rows, in their order."""
         reasons = sorted(self._reasons.items())
         return [(row, modality, why) for (row, modality), why in reasons if row in rows]
@@ -109,7 +126,7 @@ def skipped_of(dataset: Dataset) -> tuple[Skipped, ...]:
     return dataset.skipped if isinstance(dataset, SkippingDataset) else ()
 
 
-def refused_of(dataset: Dataset, rows: range) -> list[tuple[int, str, str]]:
+def refused_of(dataset: Dataset, rows: Collection[int]) -> list[Refused]:
     """Row, modality and reason of what a dataset has left out of some rows so far."""
     return dataset.refused(rows) if isinstance(dataset, SkippingDataset) else []
 

@@ -107,6 +107,9 @@ class CLIPImage(Preprocessor):
             return {"pixels": raw}
         return {"values": self.evaluate(_picture(raw))}
 
+    def views(self, prepared: Prepared) -> list[Prepared] | None:
+        return [prepared] if self.augment is None else None
+
     def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
         """The augmentation (training) or the square in the middle (rng None)."""
         if self.augment is None:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from shared.errors import ConfigError
 from shared.optional import import_optional
 from shared.preprocess import Prepared, Preprocessor
@@ -48,10 +46,9 @@ class CLIPTokens(Preprocessor):
         texts = [raw] if isinstance(raw, str) else list(raw)
         return {"input_ids": _tokenizer()(texts, self.context_length).numpy()}
 
-    def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
-        """One text at random (training), or the first (rng None)."""
-        ids = prepared["input_ids"]
-        return {"input_ids": ids[0 if rng is None else int(rng.integers(len(ids)))]}
+    def views(self, prepared: Prepared) -> list[Prepared]:
+        """Every text: one at random in training, the first in evaluation."""
+        return [{"input_ids": ids} for ids in prepared["input_ids"]]
 
 
 @cache

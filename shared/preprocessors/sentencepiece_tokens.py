@@ -85,10 +85,9 @@ class SentencePieceTokens(Preprocessor):
             row[: len(kept)] = kept
         return {"input_ids": ids}
 
-    def crop(self, prepared: Prepared, rng: np.random.Generator | None) -> Prepared:
-        """One caption: any of them in training, else the first."""
-        ids = prepared["input_ids"]
-        return {"input_ids": ids[0 if rng is None else rng.integers(len(ids))]}
+    def views(self, prepared: Prepared) -> list[Prepared]:
+        """Every caption: any of them in training, else the first."""
+        return [{"input_ids": ids} for ids in prepared["input_ids"]]
 
     def fit(self, raws: Iterable[Any]) -> None:
         """Read the file, or learn a vocabulary from all captions of the training split."""

@@ -1,15 +1,16 @@
 """Batches whose order is a function of (seed, epoch), so that a resumed run needs no luck."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from shared.data.batch import Batch
+from shared.data.batch import Batch, PreparedSample
 from shared.data.prepared import PreparedDataset
+from shared.errors import ZooError
 from shared.training.preemption import outlive
 
 Position = Callable[[], tuple[int, int]]
@@ -40,8 +41,9 @@ class CountedLoader:
         world_size: int = 1,
     ) -> None:
         """`batch_size` counts the samples of all ranks. With a `position` the batches are those of
-        training: shuffled, randomly cropped, without the last partial one (unless it is the only
-        one), since contrast in a smaller batch is another task. Without, those of validation."""
+        training: in the dataset's order of an epoch, randomly cropped, without the last partial one
+        (unless it is the only one), since contrast in a smaller batch is another task. Without,
+        those of validation."""
         self._dataset, self._rows, self._batch_size = dataset, rows, batch_size
         self._position, self._seed, self._num_workers = position, seed, num_workers
         self._rank, self._world_size = rank, world_size
@@ -56,7 +58,8 @@ class CountedLoader:
         """Rows of every batch of an epoch, this rank's share."""
         rows = self._rows
         if self._position:
-            rows = np.random.default_rng([self._seed, epoch]).permutation(rows)
+            rng = np.random.default_rng([self._seed, epoch])
+            rows = self._dataset.dataset.order(rows, rng, self._batch_size)
         batches = [
             rows[start : start + self._batch_size]
             for start in range(0, len(self) * self._batch_size, self._batch_size)
@@ -65,20 +68,25 @@ class CountedLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self._position() if self._position else (None, 0)
-        keys = [[(epoch, int(row)) for row in batch] for batch in self.plan(epoch or 0)[start:]]
+        batches = self.plan(epoch or 0)[start:]
+        readable = _Readable(self._dataset)
         source = iter(
             DataLoader(
-                self._dataset,  # type: ignore[arg-type]
-                batch_sampler=keys,
-                collate_fn=self._dataset.collate,
+                readable,  # type: ignore[arg-type]
+                batch_sampler=_Keys(epoch, batches),  # type: ignore[arg-type]
+                collate_fn=readable.collate,
                 num_workers=self._num_workers,
                 worker_init_fn=outlive,
             )
         )
-        for _ in keys:
+        for _ in batches:
             began = time.perf_counter()
             batch = next(source)
             self.wait_seconds += time.perf_counter() - began
+            if isinstance(batch, ZooError):
+                # ends the workers: a traceback would keep them, and they the end of this process
+                del source
+                raise batch
             yield batch
 
     # Lightning asks loaders for their state; there is none to keep
@@ -87,3 +95,37 @@ class CountedLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+
+class _Keys:
+    """(epoch, row) of the samples of each batch, made when the batch is asked for: an epoch may
+    have millions."""
+
+    def __init__(self, epoch: int | None, batches: Sequence[NDArray[np.int64]]) -> None:
+        self._epoch, self._batches = epoch, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int | None, int]]]:
+        for batch in self._batches:
+            yield [(self._epoch, int(row)) for row in batch]
+
+
+class _Readable:
+    """A dataset whose errors come as values: torch would put a worker's traceback into their
+    message."""
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: tuple[int | None, int]) -> PreparedSample | ZooError:
+        try:
+            return self._dataset[key]
+        except ZooError as error:
+            return error
+
+    def collate(self, samples: Sequence[PreparedSample | ZooError]) -> Batch | ZooError:
+        good = [sample for sample in samples if not isinstance(sample, ZooError)]
+        errors = [sample for sample in samples if isinstance(sample, ZooError)]
+        return errors[0] if errors else self._dataset.collate(good)

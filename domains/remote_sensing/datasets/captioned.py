@@ -3,7 +3,7 @@
 import logging
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -84,9 +84,17 @@ class CaptionedImages(Dataset):
         )
 
     def read(self, index: int) -> Raw:
+        return self.read_only(index, self.schemas)
+
+    def read_only(self, index: int, modalities: Collection[str]) -> Raw:
         entry = self.entries[index]
-        image = or_error(lambda: read_image(inside(self.images, self.images / entry.file)))
-        return {"image": image, "text": entry.captions}
+        raw: dict[str, Any] = {}
+        if "image" in modalities:
+            path = self.images / entry.file
+            raw["image"] = or_error(lambda: read_image(inside(self.images, path)))
+        if "text" in modalities:
+            raw["text"] = entry.captions
+        return raw
 
     def file(self, index: int, modality: str) -> str:
         return self.source if modality == "text" else str(self.images / self.entries[index].file)

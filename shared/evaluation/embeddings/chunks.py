@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.skipping import Refused
 from shared.errors import WriteError
 from shared.files import atomic_path
 
@@ -21,9 +22,6 @@ _log = logging.getLogger(__name__)
 
 _SUFFIX = ".chunk"
 _DIGEST_BYTES = hashlib.sha256().digest_size
-
-Refused = tuple[int, str, str]
-"""Row, modality and reason of what could not be used."""
 
 
 @dataclass(frozen=True)

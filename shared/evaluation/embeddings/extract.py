@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.dataset import Dataset, Raw, hash_files
+from shared.code_hash import code_hash
+from shared.data.dataset import Dataset, Raw
 from shared.data.prepared import Progress, silent
 from shared.data.skipping import refused_of, skipped_of
 from shared.errors import DataError, EvaluationError, SchemaError
@@ -335,7 +335,8 @@ class ZooEmbedder:
         self.name, self._model = name, model
         self._chosen = chosen
         self._options = {"output": output, "device": device, "precision": precision}
-        self.revision = f"{model.fingerprint()}|{_code_of(model)}|{output}|{precision}"
+        code = code_hash([*model.modules(), *model.preprocessors.values()])
+        self.revision = f"{model.fingerprint()}|{code}|{output}|{precision}"
 
     def modalities(self, schemas: Mapping[str, Schema]) -> tuple[str, ...]:
         both = shared_modalities(self._model, self.name, schemas, self._chosen)
@@ -370,12 +371,3 @@ class ZooEmbedder:
         taken = self._model.schemas[modality].channels
         remedy = self._model.preprocessors[modality].remedy
         return schema.select(taken, taker=self.name, given_by="the dataset", remedy=remedy)
-
-
-def _code_of(model: "Model") -> str:
-    """Hash of the files that define what a model is made of, since its code may change under one
-    version while it is being written."""
-    parts = (*model.modules(), *model.preprocessors.values())
-    classes = {kind for part in parts for kind in type(part).__mro__ if kind is not object}
-    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in classes}
-    return hash_files([Path(file) for file in files if file])

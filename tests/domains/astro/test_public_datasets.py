@@ -20,7 +20,8 @@ from domains.astro.evaluators import VARIABLE_STARS
 from domains.astro.preprocess.light_curve import LightCurve
 from domains.astro.preprocess.metadata import MetadataTable
 from domains.astro.preprocess.spectrum import Spectrum
-from shared.data.dataset import AdaptedDataset, Dataset
+from shared.data.adapted import AdaptedDataset
+from shared.data.dataset import Dataset
 from shared.data.skipping import SkippingDataset
 from shared.errors import ConfigError, DataError
 

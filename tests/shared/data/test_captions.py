@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.data.adapted import AdaptedDataset
 from shared.data.captions import CAPTIONS
-from shared.data.dataset import SAMPLE, AdaptedDataset, Dataset, SampleTable
+from shared.data.dataset import SAMPLE, Dataset, SampleTable
 from shared.data.generic import TEXT
 from shared.data.skipping import SkippingDataset, skipped_of
 from shared.errors import DataError

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from shared.data.dataset import AdaptedDataset, Dataset, SampleTable
+from shared.data.adapted import AdaptedDataset
+from shared.data.dataset import Dataset, SampleTable
 from shared.data.skipping import SkippingDataset, refused_of
 from shared.errors import DataError
 from shared.schema import Channel, Schema

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.data.dataset import AdaptedDataset, Dataset, SampleTable
+from shared.data.adapted import AdaptedDataset
+from shared.data.dataset import Dataset, SampleTable
 from shared.data.prepared import PreparedDataset
 from shared.data.skipping import (
     Skipped,
