@@ -14,7 +14,7 @@ from shared.training.config import TrainConfig
 from zoo.config import compose_config, load_yaml, typed
 from zoo.loading import fetch_weights, find_model, is_path, load
 from zoo.options import EmbedConfig, PredictConfig
-from zoo.paths import absolute, make_paths_absolute
+from zoo.paths import absolute, make_paths_absolute, zoo_home
 from zoo.plugins import check_usable, plugins
 from zoo.progress import console, rows_progress
 from zoo.sources import extract_from, open_source, resolve_data, run_behind
@@ -89,7 +89,9 @@ def run_training(config: TrainConfig, overrides: Sequence[str]) -> "TrainedRun":
         os.environ[RUN_FOLDER_VARIABLE] = str(folder.absolute())
     try:
         with ending_with_launcher(folder):
-            return run(config, plugins().registries, folder, console(), rows_progress, resume)
+            return run(
+                config, plugins().registries, folder, console(), rows_progress, zoo_home(), resume
+            )
     finally:
         os.environ.pop(RUN_FOLDER_VARIABLE, None)
 

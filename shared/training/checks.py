@@ -32,6 +32,7 @@ def check_config(config: TrainConfig, registries: Registries) -> None:
             raise ConfigError(f"{key}={value!r}. {suggest(value, known)}")
     for key, number in (
         ("loader.batch_size", config.loader.batch_size),
+        ("loader.first_samples", config.loader.first_samples),
         ("trainer.max_epochs", config.trainer.max_epochs),
         ("trainer.devices", config.trainer.devices),
         ("trainer.num_nodes", config.trainer.num_nodes),
@@ -102,6 +103,11 @@ def check_processes(config: TrainConfig) -> None:
     trainer = config.trainer
     processes = trainer.devices * trainer.num_nodes
     device = resolve_device(trainer.device).type
+    if trainer.strategy == "fsdp" and trainer.channels_last:
+        raise ConfigError(
+            "trainer.channels_last and trainer.strategy=fsdp do not go together: FSDP cuts up "
+            "weights in torch's own memory format only. Leave one of them out."
+        )
     if trainer.strategy == "fsdp" and device != "cuda":
         raise ConfigError(
             f"trainer.strategy=fsdp needs GPUs, one a process, and this run is on {device}. Use "

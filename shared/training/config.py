@@ -18,12 +18,18 @@ class LoaderConfig:
         in_memory: Prepare every sample once and keep it; false for data larger than memory.
         label_fraction: Share of the labelled samples of the training and validation splits that is
             used; large classes lose first, see `shared/data/subsample.py`.
+        first_samples: Of data that are streamed: samples of each split that are read before the
+            training starts; preprocessing learns what it learns from those of the training split.
+        cache_frozen: Compute the embeddings of frozen encoders once and read them instead of the
+            inputs, where that changes nothing but time; see `shared/training/frozen.py`.
     """
 
     batch_size: int = 128
     num_workers: int = 0
     in_memory: bool = True
     label_fraction: float = 1.0
+    first_samples: int = 1000
+    cache_frozen: bool = False
 
 
 @dataclass
@@ -129,6 +135,9 @@ class TrainerConfig:
             and every module of an objective.
         validation_mean: Whether `val/loss` weighs all `samples` or all `batches` the same.
         compile: torch.compile the encoders.
+        channels_last: Hold weights of convolutions over images with the channels as the last axis
+            in memory, and so what comes out of them. A matter of speed: the numbers are the same up
+            to rounding.
         log_every_n_steps: Distance of training log lines.
         checkpoint_every_n_steps: Also write the resume checkpoint inside an epoch; 0: only at ends.
     """
@@ -145,6 +154,7 @@ class TrainerConfig:
     gradient_clip_per: str = "run"
     validation_mean: str = "samples"
     compile: bool = False
+    channels_last: bool = False
     log_every_n_steps: int = 10
     checkpoint_every_n_steps: int = 0
 

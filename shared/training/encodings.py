@@ -1,18 +1,18 @@
 """What the towers make of a batch and its views: every distinct thing is computed once a step."""
 
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from shared.data.batch import Batch, View, scatter_rows
-from shared.distributed import gather_constants, gather_rows, numbers_of_ranks, world_size
+from shared.data.batch import EMBEDDED, Batch, View, scatter_rows
 from shared.encoders.base import Embedding
 from shared.errors import ConfigError
 from shared.model import Model
 from shared.objectives.base import Encoded, Output
+from shared.training.chunks import Chunking, Rows
 
 Modality = str | tuple[str, ...]
 
@@ -25,8 +25,9 @@ class Encodings:
         batch: On its device.
         view: What replaces some of the batch's inputs.
         plain: The same tower's encodings of the batch itself, for what the view leaves as it is.
-        chunk_size: Rows that are encoded at once; see `encode_in_chunks`.
-        keep_tokens: Whether tokens are read; otherwise they go as soon as they are pooled.
+        chunking: How many rows are encoded at once.
+
+    What will be read is asked for first, so that nothing else is kept of what an encoder gives.
     """
 
     def __init__(
@@ -35,14 +36,25 @@ class Encodings:
         batch: Batch,
         view: View,
         plain: "Encodings | None",
-        chunk_size: int | None,
-        keep_tokens: bool,
+        chunking: Chunking,
     ) -> None:
         self.tower, self.batch, self.view, self.plain = tower, batch, view, plain
-        self.chunk_size, self.keep_tokens = chunk_size, keep_tokens
-        self._embeddings: dict[str, Embedding] = {}
-        self._fused: Embedding | None = None
+        self.chunking = chunking
+        self._asked: defaultdict[Modality, set[Output]] = defaultdict(set)
+        self._computed: dict[Modality, Rows] = {}
         self._found: dict[tuple[Modality, Output], Encoded] = {}
+
+    def ask(self, modality: Modality, output: Output) -> None:
+        """Say that `get` will be called like this; before the first `get`."""
+        if isinstance(modality, str) and self._is_plain(modality):
+            assert self.plain is not None
+            self.plain.ask(modality, output)
+            return
+        self._asked[modality].add(output)
+        if not isinstance(modality, str):
+            needed = self.tower.classifier_features if output == "logits" else "projected_tokens"
+            for name in self.tower.modalities:
+                self.ask(name, needed)
 
     def get(self, modality: Modality, output: Output) -> Encoded:
         """(copies · batch, …) rows, zero where a sample lacks the modality.
@@ -58,50 +70,89 @@ class Encodings:
                 self._found[key] = self._logits() if output == "logits" else self._joint(output)
         return self._found[key]
 
+    def _is_plain(self, modality: str) -> bool:
+        """Whether the view leaves a modality as it is in the batch."""
+        whole = self.view.copies == 1 and modality not in self.view.inputs
+        return self.plain is not None and whole
+
     def _of_one(self, modality: str, output: Output) -> Encoded:
-        if self.plain is not None and modality not in self.view.inputs and self.view.copies == 1:
+        if self._is_plain(modality):
+            assert self.plain is not None
             return self.plain.get(modality, output)
         present = self.batch.present[modality].repeat(self.view.copies)
-        embedding = self._embedding(modality)
-        if output == "pooled":
-            return Encoded(scatter_rows(embedding.pooled, present), present)
-        if output == "projected":
-            rows = self.tower.project(modality, embedding.pooled)
-            return Encoded(scatter_rows(rows, present), present)
-        if embedding.tokens is None:
-            raise ConfigError(f"An objective reads tokens, and {modality}'s encoder gives none.")
+        if modality not in self._computed:
+            self._computed[modality] = self._encode(modality)
+        found = self._computed[modality]
+        mask = scatter_rows(found["mask"], present) if "tokens" in output else None
+        return Encoded(scatter_rows(found[output], present), present, mask)
+
+    def _encode(self, modality: str) -> Rows:
+        """What is asked for of one modality, for the rows that have it."""
+        inputs = self.view.inputs.get(modality)
+        if inputs is None:
+            # a view of several copies that leaves this modality as it is
+            inputs = {
+                name: torch.cat([tensor] * self.view.copies)
+                for name, tensor in self.batch.inputs[modality].items()
+            }
+        asked = self._asked[modality]
+
+        def encode(rows: Rows) -> Rows:
+            embedding = (
+                Embedding(rows[EMBEDDED]) if EMBEDDED in rows else self.tower.encode(modality, rows)
+            )
+            found = {}
+            if "pooled" in asked:
+                found["pooled"] = embedding.pooled
+            if "projected" in asked:
+                found["projected"] = self.tower.project(modality, embedding.pooled)
+            if {"tokens", "projected_tokens"} & asked:
+                found |= self._tokens(modality, embedding)
+            return found
+
+        return self.chunking(encode, inputs)
+
+    def _tokens(self, modality: str, embedding: Embedding) -> Rows:
+        """Tokens as they are asked for, and which of them stand for data."""
         tokens, mask = embedding.tokens, embedding.mask
-        if output == "projected_tokens":
-            tokens = self.tower.project_tokens(modality, tokens)
+        if tokens is None:
+            raise ConfigError(f"An objective reads tokens, and {modality}'s encoder gives none.")
         if mask is None:
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Encoded(scatter_rows(tokens, present), present, scatter_rows(mask, present))
-
-    def _embedding(self, modality: str) -> Embedding:
-        if modality not in self._embeddings:
-            inputs = self.view.inputs.get(modality)
-            if inputs is None:
-                # a view of several copies that leaves this modality as it is
-                inputs = {
-                    name: torch.cat([tensor] * self.view.copies)
-                    for name, tensor in self.batch.inputs[modality].items()
-                }
-            found = encode_in_chunks(self.tower, modality, inputs, self.chunk_size)
-            self._embeddings[modality] = found if self.keep_tokens else Embedding(found.pooled)
-        return self._embeddings[modality]
+        found = {"mask": mask}
+        if "tokens" in self._asked[modality]:
+            found["tokens"] = tokens
+        if "projected_tokens" in self._asked[modality]:
+            found["projected_tokens"] = self.tower.project_tokens(modality, tokens)
+        return found
 
     def _joint(self, output: Output) -> Encoded:
         """What the fusion makes of all modalities."""
-        parts = {m: self.get(m, "projected_tokens") for m in self.tower.modalities}
-        if self._fused is None:
-            # the fusion reads tokens only
-            nothing = self.batch.rows.new_zeros(0)
-            tokens = {m: Embedding(nothing, part.rows, part.mask) for m, part in parts.items()}
-            self._fused = self.tower.fuse(tokens, self.view.joint)
+        modalities = self.tower.modalities
+        parts = {m: self.get(m, "projected_tokens") for m in modalities}
+        if modalities not in self._computed:
+            self._computed[modalities] = self._fuse(parts)
         present = torch.stack([part.present for part in parts.values()]).any(dim=0)
-        if output == "pooled":
-            return Encoded(self._fused.pooled, present)
-        return Encoded(cast(Tensor, self._fused.tokens), present, self._fused.mask)
+        found = self._computed[modalities]
+        mask = found.get("mask") if output == "tokens" else None
+        return Encoded(found[output], present, mask)
+
+    def _fuse(self, parts: Mapping[str, Encoded]) -> Rows:
+        """What is asked for of all modalities together."""
+        asked = self._asked[tuple(parts)]
+        rows = {f"tokens/{m}": part.rows for m, part in parts.items()}
+        rows |= {f"mask/{m}": cast(Tensor, part.mask) for m, part in parts.items()}
+        rows |= {f"joint/{name}": tensor for name, tensor in self.view.joint.items()}
+
+        def fuse(rows: Rows) -> Rows:
+            nothing = self.batch.rows.new_zeros(0)  # the fusion reads tokens only
+            tokens = {m: Embedding(nothing, rows[f"tokens/{m}"], rows[f"mask/{m}"]) for m in parts}
+            joint = {name: rows[f"joint/{name}"] for name in self.view.joint}
+            fused = self.tower.fuse(tokens, joint)._asdict()
+            wanted = {**fused, "mask": fused["mask"] if "tokens" in asked else None}
+            return {n: t for n, t in wanted.items() if n in (*asked, "mask") and t is not None}
+
+        return self.chunking(fuse, rows)
 
     def _logits(self) -> Encoded:
         """What the classifier makes of all modalities."""
@@ -110,45 +161,3 @@ class Encodings:
         present = {m: part.present for m, part in parts.items()}
         logits = self.tower.classify({m: part.rows for m, part in parts.items()}, present)
         return Encoded(logits, torch.stack(list(present.values())).any(dim=0))
-
-
-def encode_in_chunks(
-    tower: Model, modality: str, inputs: dict[str, Tensor], chunk_size: int | None
-) -> Embedding:
-    """The encoder's output; with a chunk size, a chunk at a time under activation checkpointing.
-
-    The random state of each chunk is replayed when the backward pass encodes it again, so the
-    gradients are those of encoding all at once where the encoder treats rows one by one.
-    """
-    number = len(next(iter(inputs.values())))
-    if chunk_size is None or number <= chunk_size:
-        return tower.encode(modality, inputs)
-    encode = partial(tower.encode, modality)
-    chunks = []
-    for start in range(0, number, chunk_size):
-        part = {name: tensor[start : start + chunk_size] for name, tensor in inputs.items()}
-        chunks.append(checkpoint(encode, part, use_reentrant=False))
-    joined = [None if field[0] is None else torch.cat(field) for field in zip(*chunks, strict=True)]
-    return Embedding(*joined)  # type: ignore[arg-type]
-
-
-def gather_encoded(encoded: Encoded, with_grad: bool, counts: list[int]) -> Encoded:
-    """Rows of all ranks, in rank order; without gradient only the own rows carry one.
-
-    Tokens are padded to the longest sequence of any rank.
-
-    Args:
-        encoded: Rows of this rank.
-        with_grad: Whether the rows of other ranks carry gradients.
-        counts: Number of rows of every rank.
-    """
-    if world_size() == 1:
-        return encoded
-    join = gather_rows if with_grad else gather_constants
-    rows, mask = encoded.rows, encoded.mask
-    if mask is not None:
-        longest = max(numbers_of_ranks(rows.shape[1], rows.device))
-        missing = longest - rows.shape[1]
-        rows = nn.functional.pad(rows, (0, 0, 0, missing))
-        mask = gather_rows(nn.functional.pad(mask, (0, missing)), counts)
-    return Encoded(join(rows, counts), gather_rows(encoded.present, counts), mask)

@@ -1,7 +1,7 @@
 """The LightningModule: thin glue between the runner and the trainer."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -45,13 +45,19 @@ class PretrainModule(pl.LightningModule):
     """
 
     def __init__(
-        self, runner: Runner, passes: Passes, config: TrainConfig, guard: Mapping[str, Any]
+        self,
+        runner: Runner,
+        passes: Passes,
+        config: TrainConfig,
+        guard: Mapping[str, Any],
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """`guard` holds what a checkpoint must agree on with the run that resumes it; among them
-        `total_steps`, over which the schedules run."""
+        `total_steps`, over which the schedules run. `say` shows a line."""
         super().__init__()
         self.automatic_optimization = False
         self.runner, self.passes, self.config, self.guard = runner, passes, config, dict(guard)
+        self._say = say
         self.last_output: StepOutput | None = None
         self._plateau = Plateau(config.schedule) if config.schedule.name == "plateau" else None
         self._validation = TermSums()
@@ -97,6 +103,7 @@ class PretrainModule(pl.LightningModule):
         rate *= self._plateau.rate if self._plateau else 1.0
         set_rates(optimizer.optimizer, rate, position, self.config.optimizer, self.config.schedule)
         optimizer.zero_grad()
+        self._prepare(batch, position)
         output = self.passes(self.runner, batch, position, self.manual_backward)
         if self.last_output is None and self.trainer.world_size > 1:
             self._check_reached()
@@ -106,6 +113,13 @@ class PretrainModule(pl.LightningModule):
         self.last_output = output
         if self.global_step % self.config.trainer.log_every_n_steps == 0:
             self._log_step(output, self.config.optimizer.lr * rate)
+
+    def _prepare(self, batch: Batch, position: Position) -> None:
+        """Let the passes find out what only a batch can tell them; keep and show it."""
+        if found := self.passes.prepare(self.runner, batch, position):
+            self._say(found)
+            for logger in self.loggers:
+                logger.log_metrics(dict(self.passes.state_dict()), self.global_step)
 
     def _check_reached(self) -> None:
         """Raise a ConfigError for what DDP would wait for in the next step, in words of its own."""
@@ -176,6 +190,7 @@ class PretrainModule(pl.LightningModule):
         for logger in self.loggers:
             logger.save()
         checkpoint["guard"] = self.guard
+        checkpoint["passes"] = self.passes.state_dict()
         if self._plateau:
             checkpoint["plateau"] = self._plateau.state_dict()
 
@@ -189,5 +204,7 @@ class PretrainModule(pl.LightningModule):
                     "now. Go on with what it was, or start a new run from its weights: "
                     "init.weights=RUN."
                 )
+        # what other versions of this package wrote has none
+        self.passes.load_state_dict(checkpoint.get("passes", {}))
         if self._plateau:
             self._plateau.load_state_dict(checkpoint["plateau"])

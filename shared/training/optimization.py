@@ -139,6 +139,8 @@ def build_optimizer(runner: Runner, config: OptimizerConfig) -> torch.optim.Opti
     settings: dict[str, Any] = {"lr": config.lr}
     if config.name != "sgd":
         settings |= {"betas": tuple(config.betas), "eps": config.eps}
+    # one kernel a group of weights instead of one an operation; on CPUs torch's default stays
+    settings["fused"] = all(p.is_cuda for group in groups for p in group["params"]) or None
     return OPTIMIZERS[config.name](groups, **settings)
 
 

@@ -1,38 +1,57 @@
 """How the forwards and backwards of one step are run; one class a way, chosen by config."""
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from shared.data.batch import Batch
 from shared.errors import ConfigError
 from shared.objectives.base import Position
 from shared.random import uniform
+from shared.training.chunks import InChunks
+from shared.training.micro_batch import find_micro_batch
 from shared.training.runner import Runner, StepOutput
 
 Backward = Callable[[Tensor], None]
 
 
-class Passes(Protocol):
+class Passes(ABC):
     """Runs one step and leaves the gradients in the parameters."""
 
-    def check(self, runner: Runner) -> None:
+    def check(self, runner: Runner) -> None:  # noqa: B027 - some run anything
         """Raise ConfigError where these passes cannot run what the runner holds."""
 
+    def prepare(self, runner: Runner, batch: Batch, position: Position) -> str:
+        """Called before the first step with its batch: find out what only the data can tell.
+
+        It draws nothing and leaves the runner as it was.
+
+        Returns:
+            What was found, in a line for whoever watches the run; empty: nothing.
+        """
+        return ""
+
+    def state_dict(self) -> dict[str, int]:
+        """What was found, for the run that resumes this one."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:  # noqa: B027 - see prepare
+        """Take what the resumed run had found, so that nothing is looked for again."""
+
+    @abstractmethod
     def __call__(
         self, runner: Runner, batch: Batch, position: Position, backward: Backward
     ) -> StepOutput: ...
 
 
-class Plain:
+class Plain(Passes):
     """One forward, one backward."""
-
-    def check(self, runner: Runner) -> None:
-        pass
 
     def __call__(
         self, runner: Runner, batch: Batch, position: Position, backward: Backward
@@ -42,36 +61,99 @@ class Plain:
         return output
 
 
-class Cached:
-    """One loss over the whole batch, whose rows are encoded a chunk at a time (GradCache,
-    arXiv:2101.06983): memory follows the chunk, gradients are those of the whole batch.
+class Cached(Passes):
+    """One loss over the whole batch, whose rows are encoded a micro-batch at a time (`InChunks`):
+    activations take the memory of a micro-batch, gradients are those of the whole batch.
+
+    Every encoder with its heads, and the fusion, holds the activations of `micro_batch` rows; of
+    the others it holds what the objectives read. What an encoder draws (dropout, stochastic depth)
+    it draws for a micro-batch: the same in both of its passes, but not what `plain` draws for the
+    whole batch. Without such draws the gradients are those of `plain`.
 
     Args:
-        chunk_size: Rows of one modality that are encoded at once.
+        micro_batch: Rows of one modality, or of one view of it, that are encoded at once; `auto`:
+            the largest power of two whose activations fit, found at the first step.
+        batch_norm: Of batch norms in what is encoded, which would see micro-batches instead of the
+            batch: `refuse`, or `frozen`, normalise by the running statistics and leave these alone.
+        memory_gib: What activations may take on a device, in GiB, for `auto`; None: a share of what
+            is free then, which differs from machine to machine, and so do the draws of dropout.
     """
 
-    def __init__(self, chunk_size: int = 64) -> None:
-        if chunk_size < 1:
-            raise ConfigError(f"passes: chunk_size={chunk_size} must be at least 1.")
-        self.chunk_size = chunk_size
+    def __init__(
+        self,
+        micro_batch: int | Literal["auto"] = 64,
+        batch_norm: Literal["refuse", "frozen"] = "refuse",
+        memory_gib: float | None = None,
+    ) -> None:
+        if micro_batch != "auto" and micro_batch < 1:
+            raise ConfigError(f"passes: micro_batch={micro_batch} must be at least 1, or auto.")
+        if memory_gib is not None and not 0 < memory_gib < math.inf:
+            raise ConfigError(f"passes: memory_gib={memory_gib} has to be above 0.")
+        if memory_gib is not None and micro_batch != "auto":
+            raise ConfigError(
+                f"passes: memory_gib={memory_gib} is what micro_batch=auto reads, and micro_batch "
+                f"is {micro_batch}: leave one of the two out."
+            )
+        self.batch_norm, self.memory_gib = batch_norm, memory_gib
+        self._micro_batch = None if micro_batch == "auto" else micro_batch
 
     def check(self, runner: Runner) -> None:
-        for name, module in runner.model.encoders.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        # in training, but for what is frozen
+        runner.train()
+        for name, norm in _batch_norms(runner):
+            if norm.running_mean is None:
                 raise ConfigError(
-                    f"passes=cached: {name} of the model is a batch norm, which would see chunks "
-                    "instead of the batch. Use passes=plain."
+                    f"passes=cached: {name} of the model is a batch norm without running "
+                    "statistics, which would see micro-batches instead of the batch. Use "
+                    "passes=plain."
                 )
+            if norm.training and self.batch_norm == "refuse":
+                raise ConfigError(
+                    f"passes=cached: {name} of the model is a batch norm, which would see "
+                    "micro-batches instead of the batch. Use passes=plain, or "
+                    "passes.batch_norm=frozen to normalise by its running statistics."
+                )
+
+    def prepare(self, runner: Runner, batch: Batch, position: Position) -> str:
+        if self._micro_batch is not None:
+            return ""
+        self._freeze_norms(runner)
+        self._micro_batch, line = find_micro_batch(runner, batch, position, self.memory_gib)
+        return line
+
+    def state_dict(self) -> dict[str, int]:
+        return {} if self._micro_batch is None else {"micro_batch": self._micro_batch}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        # nothing was found before the first step
+        self._micro_batch = state.get("micro_batch", self._micro_batch)
 
     def __call__(
         self, runner: Runner, batch: Batch, position: Position, backward: Backward
     ) -> StepOutput:
-        output: StepOutput = runner(runner.make_views(batch), position, self.chunk_size)
+        assert self._micro_batch is not None
+        self._freeze_norms(runner)
+        chunks = InChunks(self._micro_batch)
+        output: StepOutput = runner(runner.make_views(batch), position, chunks)
         backward(output.loss)
         return output
 
+    def _freeze_norms(self, runner: Runner) -> None:
+        """Again at each step: whoever calls `train` takes them back."""
+        for _, norm in _batch_norms(runner):
+            norm.eval()
 
-class Perturbed:
+
+def _batch_norms(runner: Runner) -> Iterator[tuple[str, _BatchNorm]]:
+    """Batch norms of what is run in chunks: encoders, heads and fusions of all towers."""
+    teachers = [o.teacher for _, o in runner.named_objectives() if o.teacher is not None]
+    for tower in (runner.model, *teachers):
+        for name, module in tower.named_modules():
+            if isinstance(module, _BatchNorm):
+                yield name, module
+
+
+class Perturbed(Passes):
     """Several passes over inputs that move along the sign of their gradient, whose parameter
     gradients are averaged ("free" adversarial training; FLAG, arXiv:2010.09891, alg. 1).
 

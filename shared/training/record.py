@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from shared.data.dataset import Dataset
 from shared.data.skipping import FILE as SKIPPED_FILE
 from shared.data.skipping import save_skipped, skipped_of
+from shared.data.stored import StoredEmbeddings
 from shared.environment import environment
 from shared.errors import DataError, WeightsError
 from shared.files import atomic_path, write_json
@@ -25,7 +26,13 @@ _PACKAGES = ("domain-zoo", "torch", "lightning", "numpy", "scikit-learn", "hydra
 """What the numbers of a run depend on."""
 
 
-def record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) -> None:
+def record(
+    folder: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    model: Model,
+    stored: Mapping[str, StoredEmbeddings],
+) -> None:
     """Write what it takes to make the run again; first what it takes to resume it.
 
     The environment of each resume is added to that of the start.
@@ -43,6 +50,8 @@ def record(folder: Path, config: TrainConfig, dataset: Dataset, model: Model) ->
         "parameters": sum(p.numel() for p in model.parameters()),
         **_environment(),
     }
+    if stored:
+        content["frozen_embeddings"] = {m: str(e.folder) for m, e in stored.items()}
     if started:
         content["resumed"] = [*started.get("resumed", []), _environment()]
     write_json(folder / ENVIRONMENT, content)

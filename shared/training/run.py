@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
@@ -43,6 +44,8 @@ from shared.training.build import build_passes, build_runner
 from shared.training.checkpoints import Checkpoints
 from shared.training.checks import check_config
 from shared.training.config import InitConfig, TrainConfig
+from shared.training.first_samples import choose_first
+from shared.training.frozen import load_frozen, store_frozen
 from shared.training.lora import merge_lora, save_adapter
 from shared.training.module import PretrainModule
 from shared.training.preemption import Preempted, Preemption
@@ -90,6 +93,7 @@ def train(
     folder: Path,
     console: Console,
     progress: Progress,
+    cache: Path,
     resume: bool = False,
 ) -> TrainedRun:
     """Run a training to its end, or go on with one that was interrupted.
@@ -102,6 +106,7 @@ def train(
         folder: Run folder; empty or absent unless resuming.
         console: Where progress is printed.
         progress: Progress bar for reading the data.
+        cache: Folder for what other runs may use too, such as embeddings of frozen encoders.
         resume: Continue from the newest whole checkpoint of the folder, or from the beginning
             where none was written yet.
 
@@ -128,12 +133,24 @@ def train(
         splits = choose_rows(dataset, config)
         _announce(config, dataset, runner, splits, console)
         kept = read_statistics(folder, runner.model) if point else runner.start.statistics
-        data = _read(config, dataset, runner.model, splits, kept, progress)
+        in_memory = config.loader.in_memory and not dataset.streamed
+        data = PreparedDataset(dataset, runner.model.preprocessors, config.seed, in_memory)
+        first = choose_first(dataset, splits, config.loader.first_samples, console)
+        data.fit_preprocessors(first["train"].tolist(), progress, kept)
+        stored = {}
+        if config.loader.cache_frozen:
+            rows = sorted(np.concatenate(list(splits.values())).tolist())
+            if point:
+                load_frozen(runner, point.path)
+            stored = store_frozen(config, runner, data, rows, cache, progress, console)
+            data.use_stored(stored)
+        # a sample that cannot be read speaks now, also one that is only judged at the end
+        data.load(sorted(np.concatenate(list(first.values())).tolist()), progress)
         for line in describe_skipped(skipped_of(dataset)):
             console.print(line, highlight=False, markup=False)
 
         loaders = Loaders(config, data, splits)
-        module = _build_module(config, runner, dataset, loaders.steps_per_epoch)
+        module = _build_module(config, runner, dataset, loaders.steps_per_epoch, console)
         every_n_steps = config.trainer.checkpoint_every_n_steps
         checkpoints = Checkpoints(
             folder / CHECKPOINTS, config.selection, every_n_steps, preemption, point
@@ -148,7 +165,7 @@ def train(
         with _explained(folder, lock, resume):
             if lock:
                 lock.take()
-                record(folder, config, dataset, runner.model)
+                record(folder, config, dataset, runner.model, stored)
             # what was logged by a run that came to no checkpoint goes, too
             step = point.state.step if point else 0 if resume else None
             trainer = build_trainer(config, folder, callbacks, step)
@@ -206,25 +223,8 @@ def _make_room(folder: Path) -> str:
     return f"Make room, or permit writing there; {whole}{how_to_go_on(folder)}."
 
 
-def _read(
-    config: TrainConfig,
-    dataset: Dataset,
-    model: Model,
-    splits: Mapping[str, NDArray[np.int64]],
-    kept: tuple[str, ...],
-    progress: Progress,
-) -> PreparedDataset:
-    """The data, every sample read once; preprocessing has learned what it learns from them, except
-    that of the modalities that are `kept` as they are."""
-    data = PreparedDataset(dataset, model.preprocessors, config.seed, config.loader.in_memory)
-    data.fit_preprocessors(splits["train"].tolist(), progress, kept)
-    # a sample that cannot be read speaks now, also one that is only judged at the end
-    data.load(sorted(np.concatenate(list(splits.values())).tolist()), progress)
-    return data
-
-
 def _build_module(
-    config: TrainConfig, runner: Runner, dataset: Dataset, steps_per_epoch: int
+    config: TrainConfig, runner: Runner, dataset: Dataset, steps_per_epoch: int, console: Console
 ) -> PretrainModule:
     total_steps = steps_per_epoch * config.trainer.max_epochs
     if (config.schedule.warmup_steps or 0) > total_steps:
@@ -235,9 +235,13 @@ def _build_module(
     guard = resume_guard(config, dataset.fingerprint, total_steps, runner.model)
     passes = build_passes(config.passes)
     passes.check(runner)
+    if config.trainer.channels_last:
+        runner.to(memory_format=torch.channels_last)
     if config.trainer.compile:
         runner.compile_encoders()
-    return PretrainModule(runner, passes, config, guard)
+    return PretrainModule(
+        runner, passes, config, guard, lambda line: console.print(line, highlight=False)
+    )
 
 
 def _selected(checkpoints: Path, module: PretrainModule) -> tuple[dict[str, Tensor], str]:

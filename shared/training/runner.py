@@ -1,6 +1,6 @@
 """From a batch to losses: answers the requests of the objectives, each distinct one once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -24,9 +24,11 @@ from shared.objectives.base import (
     Request,
     Tensors,
     Term,
+    gather_encoded,
 )
 from shared.random import fold_in
-from shared.training.encodings import Encodings, gather_encoded
+from shared.training.chunks import Chunking, at_once
+from shared.training.encodings import Encodings
 from shared.training.init import Start
 
 
@@ -79,12 +81,6 @@ class Runner(nn.Module):
             for request in objective.requests:
                 self._check(name, objective, request)
         self.untrained = self._freeze_unread()
-        requests = [r for objective in objectives.values() for r in objective.requests]
-        # where nothing reads tokens, they go as soon as they are pooled
-        self._keep_tokens = any(
-            "tokens" in r.output or (isinstance(r.modality, tuple) and r.output != "logits")
-            for r in requests
-        )
 
     def train(self, mode: bool = True) -> "Runner":
         super().train(mode)
@@ -134,7 +130,7 @@ class Runner(nn.Module):
         self,
         batch: Batch,
         position: Position | None = None,
-        chunk_size: int | None = None,
+        chunking: Chunking = at_once,
         with_metrics: bool = False,
     ) -> StepOutput:
         """Losses of a batch that has its views.
@@ -142,11 +138,10 @@ class Runner(nn.Module):
         Args:
             batch: On the model's device.
             position: Where in the run; the start by default.
-            chunk_size: Encode so many rows at a time and keep no activations of them: the
-                backward pass encodes them again. None: all at once.
+            chunking: How many rows are encoded at once.
             with_metrics: Also compute what the objectives only watch.
         """
-        step = _Step(self.model, batch, chunk_size, self._keep_tokens)
+        step = _Step(self.model, batch, chunking, self.named_objectives())
         outputs: dict[str, LossOutput] = {}
         metrics: dict[str, Term] = {}
         for name, objective in self.named_objectives():
@@ -234,16 +229,22 @@ class _Step:
     """What the objectives read in one step."""
 
     def __init__(
-        self, model: Model, batch: Batch, chunk_size: int | None, keep_tokens: bool
+        self,
+        model: Model,
+        batch: Batch,
+        chunking: Chunking,
+        objectives: Sequence[tuple[str, Objective]],
     ) -> None:
-        self.model, self.batch = model, batch
-        self._options = (chunk_size, keep_tokens)
+        self.model, self.batch, self._chunking = model, batch, chunking
         self.counts = numbers_of_ranks(len(batch), batch.rows.device)
         self.labels = gather_rows(batch.labels, self.counts)
         self.groups = gather_rows(batch.groups, self.counts)
-        self._plain = Encodings(model, batch, View(), None, *self._options)
+        self._plain = Encodings(model, batch, View(), None, chunking)
         self._encodings: dict[tuple[str, str, str], Encodings] = {}
         self.embedded: dict[str, Encoded] = {}
+        for name, objective in objectives:
+            for request in objective.requests:
+                self._of(name, objective, request).ask(request.modality, request.output)
 
     def tensors(self, name: str, objective: Objective, position: Position) -> Tensors:
         """What one objective reads."""
@@ -269,10 +270,8 @@ class _Step:
         with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "model"):
             encoded = encodings.get(request.modality, request.output)
         self._remember(request, encoded)
-        if request.gather == "none":
-            return encoded
         counts = [encodings.view.copies * count for count in self.counts]
-        return gather_encoded(encoded, request.gather == "grad", counts)
+        return gather_encoded(encoded, request.gather, counts)
 
     def _of(self, name: str, objective: Objective, request: Request) -> Encodings:
         """The encodings that a request is about: the model's of the batch itself are shared by all
@@ -286,7 +285,7 @@ class _Step:
             plain: Encodings | None = self._plain
             if request.tower == "teacher":
                 tower, plain = cast(Model, objective.teacher), None
-            self._encodings[key] = Encodings(tower, self.batch, view, plain, *self._options)
+            self._encodings[key] = Encodings(tower, self.batch, view, plain, self._chunking)
         return self._encodings[key]
 
     def _remember(self, request: Request, encoded: Encoded) -> None:

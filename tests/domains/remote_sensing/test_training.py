@@ -1,5 +1,7 @@
 """Training on synthetic scenes: every objective on images and texts, locked towers, the recipes."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,23 @@ def test_a_locked_tower_stays_to_the_bit(start: Path, tmp_path: Path) -> None:
     assert any(name.startswith("encoders.text.") for name in moved)
     assert not any(name.startswith("encoders.image.") for name in moved)
     assert {"heads.image.weight", "heads.text.weight"} <= moved
+
+
+def test_the_embeddings_of_a_locked_tower_are_computed_once(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    settings = [f"init.weights={start}", "optimizer.frozen=[model.encoders.text.*]"]
+    read = train(tmp_path / "read", *settings)
+    stored = train(tmp_path / "stored", *settings, "loader.cache_frozen=true")
+    for name, tensor in read.items():
+        torch.testing.assert_close(stored[name], tensor, rtol=1e-5, atol=1e-6)
+    noted = json.loads((tmp_path / "stored" / "environment.json").read_text())["frozen_embeddings"]
+    # a resumed run has other weights before it reads its checkpoint
+    shutil.rmtree(tmp_path / "home")
+    assert main(["train", f"resume={tmp_path / 'stored'}"]) == 0
+    assert list(noted) == ["text"]
+    assert (Path(noted["text"]) / "about.json").is_file()
 
 
 def test_what_was_trained_embeds_and_judges(tmp_path: Path) -> None:

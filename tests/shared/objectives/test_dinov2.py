@@ -201,7 +201,7 @@ def test_bfloat16_losses_are_float32() -> None:
 
 def test_chunks_give_the_same_gradients() -> None:
     gradients = []
-    for passes in (Plain(), Cached(chunk_size=2)):
+    for passes in (Plain(), Cached(micro_batch=2)):
         runner, _ = make()
         batch = with_views(runner, make_batch([True] * 3))
         passes(runner, batch, Position(), lambda loss: loss.backward())
