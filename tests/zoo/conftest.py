@@ -11,7 +11,9 @@ import torch
 
 from zoo.cli.main import main
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks" / "reliability"))
+HERE = Path(__file__).resolve()
+# killing.py and forked.py
+sys.path += [str(HERE.parents[2] / "benchmarks" / "reliability"), str(HERE.parent)]
 
 
 @contextmanager

@@ -78,9 +78,9 @@ def test_the_page_of_remote_sensing_data(
     assert set(names["bands"]) == {"blue", "green", "red", "nir"}
 
 
-def test_trainings_of_remote_sensing_compose() -> None:
+def test_trainings_that_pages_show_compose() -> None:
     """One composition a training, without data: a setting that is gone would be told."""
-    pages = ("remote-sensing.md", "remote-sensing-data.md", "rs-m-clip.md", "lora.md")
+    pages = ("remote-sensing.md", "remote-sensing-data.md", "rs-m-clip.md", "lora.md", "scaling.md")
     lines = "".join(block for page in pages for block in blocks(page, "bash"))
     found = 0
     for line in lines.replace("\\\n", " ").splitlines():

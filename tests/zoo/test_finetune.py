@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import zoo
+from shared.data.adapted import AdaptedDataset
 from shared.data.build import build_dataset
-from shared.data.dataset import AdaptedDataset, Dataset, SampleTable
+from shared.data.dataset import Dataset, SampleTable
 from shared.errors import ConfigError, WeightsError
 from shared.training.build import build_runner
 from shared.training.config import TrainConfig

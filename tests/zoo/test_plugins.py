@@ -2,13 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
-
-ZOO = [sys.executable, "-P", "-m", "zoo.cli.main"]
+from forked import zoo_forked
 
 
 def install(site: Path, name: str, code: str, entry: str = "DOMAIN") -> None:
@@ -22,9 +20,7 @@ def install(site: Path, name: str, code: str, entry: str = "DOMAIN") -> None:
 
 def zoo(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "400", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*ZOO, *arguments], env=environment, cwd=site, capture_output=True, text=True, check=False
-    )
+    return zoo_forked(arguments, site, environment)
 
 
 def row(output: str, name: str) -> str:

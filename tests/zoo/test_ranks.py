@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from killing import differences
 from safetensors.torch import load_file
 
@@ -36,18 +38,31 @@ TIMEOUT = 30
 
 
 class Job:
-    """A `zoo train`, in a session of its own so that nothing outlives a test."""
+    """A `zoo train`, in a session of its own so that nothing outlives a test.
 
-    def __init__(self, folder: Path, *settings: str, **environment: str) -> None:
+    Attributes:
+        folder: That of the run; `folder`.out has what it prints.
+        process: Forked, or a command (`anew`).
+    """
+
+    def __init__(
+        self, folder: Path, *settings: str, anew: bool = False, **environment: str
+    ) -> None:
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.cli.main", "train", *settings],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=folder.with_suffix(".out").open("w"),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self.process: Forked | subprocess.Popen[str]
+        if anew:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "zoo.cli.main", "train", *settings],
+                env=given,
+                stdout=folder.with_suffix(".out").open("w"),
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        else:
+            out = folder.with_suffix(".out")
+            self.process = Forked(["train", *settings], out, environment=given)
 
     def ranks(self) -> list[int]:
         """Numbers of the processes that live, the first one's first."""
@@ -58,7 +73,7 @@ class Job:
                 command = path.with_name("cmdline").read_text()
             except OSError:
                 continue
-            # loaders and other helpers have other commands
+            # helpers have other commands; that of what is forked names shared.training.run
             if int(session) == self.process.pid and state not in "ZX" and "train" in command:
                 found.append(int(path.parent.name))
         return sorted(found)
@@ -69,7 +84,7 @@ class Job:
         deadline = time.monotonic() + 120
         while steps(self.folder) < goal or not (self.folder / "checkpoints/last.ckpt").exists():
             assert time.monotonic() < deadline
-            assert self.process.poll() is None, self.process.communicate()[1]
+            assert self.process.poll() is None, self.process.communicate(1)[1]
             time.sleep(0.01)
 
     def end(self, timeout: float) -> tuple[int, str]:
@@ -94,8 +109,8 @@ class Job:
 def job() -> Iterator[Callable[..., Job]]:
     jobs: list[Job] = []
 
-    def start(*args: str, **environment: str) -> Job:
-        jobs.append(Job(*args, **environment))  # type: ignore[arg-type]
+    def start(*args: str, **options: Any) -> Job:
+        jobs.append(Job(*args, **options))  # type: ignore[arg-type]
         return jobs[-1]
 
     yield start
@@ -141,7 +156,9 @@ def test_two_killed_processes_resume_to_the_same_bits(
     job: Callable[..., Job], alone: Path, tmp_path: Path
 ) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    assert job(whole, *SETTINGS, "trainer=ddp", f"run_folder={whole}").end(120)[0] == 0
+    # as a user starts it; the others are forked, and so are their ranks
+    ended = job(whole, *SETTINGS, "trainer=ddp", f"run_folder={whole}", anew=True).end(120)
+    assert ended[0] == 0
     assert whole.with_suffix(".out").read_text().count("next:") == 1
     assert_equal(whole, alone)
 

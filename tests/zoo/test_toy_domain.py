@@ -1,7 +1,7 @@
 """A domain in a distribution of its own: installed, listed, trained, loaded and judged.
 
-The verbs run in sub-processes with the toy installed, as for a user; its objective is also held
-against the formula here.
+The verbs run in processes of their own with the toy installed, as for a user; its objective is
+also held against the formula here.
 """
 
 import csv
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import zoo_forked
 from torch.nn.functional import normalize
 
 from shared.evaluation.embeddings.embedding_set import EmbeddingSet
@@ -32,10 +33,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory, toy_site: Path) -> Run:
-    """Runs Python where the toy is installed; `python("-m", "zoo.cli.main", "list")`."""
-    home = tmp_path_factory.mktemp("toy")
-    environment = {
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("toy")
+
+
+@pytest.fixture(scope="session")
+def environment(home: Path, toy_site: Path) -> dict[str, str]:
+    """With the toy installed."""
+    return {
         **os.environ,
         "PYTHONPATH": str(toy_site),
         "ZOO_HOME": str(home / "cache"),
@@ -43,6 +48,11 @@ def python(tmp_path_factory: pytest.TempPathFactory, toy_site: Path) -> Run:
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",
     }
+
+
+@pytest.fixture(scope="session")
+def python(environment: dict[str, str], home: Path) -> Run:
+    """Runs Python where the toy is installed; `python("-m", "zoo.cli.main", "list")`."""
 
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", *arguments]
@@ -56,9 +66,13 @@ def python(tmp_path_factory: pytest.TempPathFactory, toy_site: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def zoo(python: Run) -> Run:
+def zoo(environment: dict[str, str], home: Path) -> Run:
+    """Runs `zoo` there; `zoo("list")`."""
+
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        return python("-m", "zoo.cli.main", *arguments, code=code)
+        done = zoo_forked(arguments, home, environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
 
     return run
 

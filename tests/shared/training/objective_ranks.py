@@ -7,6 +7,7 @@ The model's own randomness (dropout) is off; batch norms and the objectives are 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple, cast
 
 import torch
@@ -49,10 +50,18 @@ OPTIONS: dict[str, tuple[str, list[str]]] = {
             "objective.contrastive.initial_scale=100",
         ],
     ),
+    "contrastive, in micro-batches": (
+        "contrastive",
+        ["passes=cached", "passes.micro_batch=2"],
+    ),
     "contrastive, by label": ("contrastive", ["objective.contrastive.positives=label"]),
     "sigmoid, in chunks by label": (
         "sigmoid",
         ["objective.sigmoid.positives=label", "objective.sigmoid.chunk_rows=2"],
+    ),
+    "filip, in blocks by label": (
+        "filip",
+        ["objective.filip.positives=label", "objective.filip.chunk_rows=2"],
     ),
     "filip, all at once": ("filip", ["objective.filip.chunk_rows=null"]),
     "distillation, all rows on every rank": (
@@ -128,13 +137,23 @@ def with_options(
     return {name: runs[base] + settings for name, (base, settings) in options.items()}
 
 
-def _config(settings: list[str]) -> TrainConfig:
-    return typed(TrainConfig, compose_config("train", settings))
+@cache
+def _config(*settings: str) -> TrainConfig:
+    """Composed once, for it takes longer than a step; `run_ranks` hands it on to the ranks."""
+    return typed(TrainConfig, compose_config("train", list(settings)))
 
 
 def make_run(settings: list[str]) -> tuple[Runner, Batch]:
     """What `zoo train` with these settings trains, and a batch with its views; always the same."""
-    config = _config(settings)
+    runner, batch = deepcopy(_made(*settings))
+    torch.manual_seed(0)
+    return runner, runner.make_views(batch)
+
+
+@cache
+def _made(*settings: str) -> tuple[Runner, Batch]:
+    """A fresh model, and a batch without views."""
+    config = _config(*settings)
     registries = plugins().registries
     dataset = build_dataset(config.data, registries)
     runner = build_runner(config, dataset, registries)
@@ -143,8 +162,7 @@ def make_run(settings: list[str]) -> tuple[Runner, Batch]:
     rows = range(ROWS)
     data.fit_preprocessors(rows)
     data.load(rows)
-    torch.manual_seed(0)
-    return runner, runner.make_views(data.collate([data[None, row] for row in rows]))
+    return runner, data.collate([data[None, row] for row in rows])
 
 
 def without(batch: Batch, modality: str, rows: slice) -> Batch:
@@ -172,7 +190,7 @@ def state(runner: Runner) -> dict[str, Tensor]:
 
 def take_step(settings: list[str], runner: Runner, batch: Batch) -> Step:
     """One step of training on this rank's batch."""
-    config = _config(settings)
+    config = _config(*settings)
     passes: Passes = build_passes(config.passes)
     runner.eval()
     for module in runner.modules():

@@ -1,12 +1,10 @@
-"""Runs a function in several processes that gloo joins; without Lightning, slow to import.
+"""Runs a function in several processes that gloo joins.
 
-Loaded with `runpy.run_path`, and run as a script in each of the processes.
+They are forked from the one that asks, as the workers of a loader are: torch takes seconds to
+import.
 """
 
-import inspect
-import runpy
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,41 +16,44 @@ from torch import distributed as dist
 TIMEOUT = 300
 """Seconds."""
 
+FORK = multiprocessing.get_context("fork")
+
 
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What a function gives in each of `world_size` processes, in rank order.
 
     Args:
         world_size: Number of processes.
-        function: Of a file that can be run by itself; it asks `shared.distributed` for its rank.
-        *args: Tensors and plain data, as the result has to be.
+        function: It asks `shared.distributed` for its rank.
+        *args: What the function takes.
+
+    Returns:
+        Tensors and plain data.
     """
     with TemporaryDirectory() as folder:
-        torch.save(args, Path(folder, "arguments.pt"))
-        command = [sys.executable, __file__, inspect.getfile(function), function.__name__, folder]
         processes = [
-            subprocess.Popen([*command, str(world_size), str(rank)]) for rank in range(world_size)
+            FORK.Process(target=_run, args=(function, args, folder, world_size, rank))
+            for rank in range(world_size)
         ]
         try:
-            assert not any([process.wait(timeout=TIMEOUT) for process in processes])
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(TIMEOUT)
+            assert [process.exitcode for process in processes] == [0] * world_size
         finally:
             for process in processes:
                 process.kill()
         return [torch.load(Path(folder, f"{rank}.pt")) for rank in range(world_size)]
 
 
-def main(file: str, name: str, folder: str, world_size: str, rank: str) -> None:
+def _run(
+    function: Callable[..., Any], args: tuple[Any, ...], folder: str, world_size: int, rank: int
+) -> None:
+    # a fork cannot use the threads of the process it comes from
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=int(rank),
-        world_size=int(world_size),
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size
     )
-    args = torch.load(Path(folder, "arguments.pt"))
-    torch.save(runpy.run_path(file)[name](*args), Path(folder, f"{rank}.pt"))
+    torch.save(function(*args), Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

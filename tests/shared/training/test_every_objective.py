@@ -145,9 +145,11 @@ def ranks(runs: dict[str, list[str]], worker: Any, request: pytest.FixtureReques
     """By rank, what its steps were, by run and layout."""
     run_ranks = runpy.run_path(str(HERE.with_name("ranks.py")))["run_ranks"]
     matrix = worker.matrix(runs)
-    return run_ranks(
-        request.param, worker.rank_steps, matrix | worker.with_options(matrix, worker.PER_RANK)
-    )
+    matrix |= worker.with_options(matrix, worker.PER_RANK)
+    for settings in matrix.values():
+        # once, for all ranks
+        worker.make_run(settings)
+    return run_ranks(request.param, worker.rank_steps, matrix)
 
 
 @pytest.mark.slow
