@@ -1,5 +1,8 @@
 """Batches whose order is a function of (seed, epoch), so that a resumed run needs no luck."""
 
+import atexit
+import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -129,3 +132,16 @@ class _Readable:
         good = [sample for sample in samples if not isinstance(sample, ZooError)]
         errors = [sample for sample in samples if isinstance(sample, ZooError)]
         return errors[0] if errors else self._dataset.collate(good)
+
+
+# after `multiprocessing` has registered its function, which torch imports: runs before that
+@atexit.register
+def end_workers() -> None:
+    """At the end of the process: `multiprocessing` sends its daemons the signal that they outlive
+    and waits for them, for ever where a traceback keeps their loader."""
+    if hasattr(signal, "SIGCHLD"):
+        # torch's handler would complain of every worker that ends this way
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()

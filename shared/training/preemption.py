@@ -3,9 +3,6 @@
 Imports nothing heavy: the command line knows `Preempted`.
 """
 
-import atexit
-import multiprocessing
-import multiprocessing.util  # registers its function for the end of the process
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -80,17 +77,6 @@ def outlive(worker: int) -> None:
     """For the workers of a loader, when a whole group of processes is signalled: the step that is
     running needs them, and they end with the process that started them."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-@atexit.register
-def end_workers() -> None:
-    """`multiprocessing`, whose own function runs after this one, sends its daemons the signal that
-    they outlive and waits for them: for ever, where a traceback keeps their loader."""
-    # torch's handler would complain of every worker that ends this way
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in multiprocessing.active_children():
-        if worker.daemon:
-            worker.kill()
 
 
 def _in_main_thread() -> bool:

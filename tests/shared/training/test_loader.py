@@ -1,5 +1,7 @@
 """Order of batches: a function of seed and epoch, the same for any number of ranks and workers."""
 
+import subprocess
+import sys
 from types import MappingProxyType
 
 import numpy as np
@@ -123,3 +125,19 @@ def test_captions_are_drawn_anew_each_epoch_and_the_same_again(workers: int) -> 
     assert set(first) == set(second) == set(range(5))
     assert sum(a != b for a, b in zip(first, second, strict=True)) > 20
     assert drawn(0) == first
+
+def test_workers_end_with_a_process_that_keeps_their_loader() -> None:
+    """They outlive SIGTERM, by which `multiprocessing` would end them before it waits."""
+    code = """
+import sys
+from torch.utils.data import DataLoader
+from shared.training import loader
+sys.kept = iter(DataLoader(list(range(64)), num_workers=1, worker_init_fn=loader.outlive))
+next(sys.kept)
+raise ValueError("told")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ValueError: told"
