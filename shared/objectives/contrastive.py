@@ -231,7 +231,7 @@ class Contrastive(Objective):
             return LossOutput(dict(self._streamed(tensors)))
         own, positive = self._own(tensors), self._positive(tensors)
         terms = {}
-        for search in self.searches(tensors):
+        for search in self.searches(self.joined(tensors)):
             term = directed_term(search.logits, search.a, search.b, own, positive)
             terms[search.name] = replace(term, weight=search.weight)
         return LossOutput(terms)

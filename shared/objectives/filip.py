@@ -110,13 +110,21 @@ class FILIP(Contrastive):
         own = Found(*(own_columns(found, b.present, tensors.own) for found in columns))
         return softmax_term(*rows, exclusive), softmax_term(*own, exclusive)
 
+    def joined(self, tensors: Tensors) -> Tensors:
+        """Besides, the tokens get unit norm, once for all searches."""
+        tensors = super().joined(tensors)
+        encoded = {
+            request: replace(e, rows=normalize(e.rows.float(), dim=-1))
+            for request, e in tensors.encoded.items()
+        }
+        return replace(tensors, encoded=encoded)
+
     def similarities(self, a: Encoded, b: Encoded) -> Tensor:
-        """(n, m) of raw tokens, in float32; see `late_interaction`."""
+        """(n, m) of tokens with unit norm, in float32; see `late_interaction`."""
         assert a.mask is not None
         assert b.mask is not None
         with torch.autocast(a.rows.device.type, enabled=False):
-            a_tokens, b_tokens = (normalize(e.rows.float(), dim=-1) for e in (a, b))
-            return late_interaction(a_tokens, a.mask, b_tokens, b.mask)
+            return late_interaction(a.rows, a.mask, b.rows, b.mask)
 
     def logits(self, a: Encoded, b: Encoded, scale: Tensor) -> Tensor:
         found = scale * self.similarities(a, b)

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from shared.distributed import numbers_of_ranks
+
 Rows = dict[str, Tensor]
 """Named tensors of the same rows."""
 Part = Callable[[Rows], Rows]
@@ -36,7 +38,9 @@ class InChunks:
         self.micro_batch = micro_batch
 
     def __call__(self, part: Part, rows: Rows) -> Rows:
-        number = -(-_number(rows) // self.micro_batch)
+        device = next(iter(rows.values())).device
+        # the same on every rank, since each run of a part gathers weights that are cut up
+        number = max(numbers_of_ranks(-(-_number(rows) // self.micro_batch), device))
         if number <= 1:
             return part(rows)
         # chunks of nearly one size: a last one of few rows would be slow, and compiled anew
@@ -68,6 +72,8 @@ class Trial:
     def __call__(self, part: Part, rows: Rows) -> Rows:
         number = _number(rows)
         if number == 0:
+            for _ in self.SIZES[1:]:  # as often as ranks that have rows
+                part(rows)
             return part(rows)
         (_, small), (out, large) = (self._run(part, rows, size) for size in self.SIZES)
         slope = max(0.0, (large - small) / (self.SIZES[1] - self.SIZES[0]))

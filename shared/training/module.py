@@ -164,7 +164,8 @@ class PretrainModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.runner.make_views(batch)
-        output: StepOutput = self.runner(batch, self.position, with_metrics=True)
+        chunking = self.passes.chunking
+        output: StepOutput = self.runner(batch, self.position, chunking, with_metrics=True)
         self._validation.add({**output.terms, **output.metrics})
         self._batch_losses.append(output.value)
         self._term_weights = {name: term.weight for name, term in output.terms.items()}

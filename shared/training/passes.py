@@ -14,7 +14,7 @@ from shared.data.batch import Batch
 from shared.errors import ConfigError
 from shared.objectives.base import Position
 from shared.random import uniform
-from shared.training.chunks import InChunks
+from shared.training.chunks import Chunking, InChunks, at_once
 from shared.training.micro_batch import find_micro_batch
 from shared.training.runner import Runner, StepOutput
 
@@ -43,6 +43,11 @@ class Passes(ABC):
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:  # noqa: B027 - see prepare
         """Take what the resumed run had found, so that nothing is looked for again."""
+
+    @property
+    def chunking(self) -> Chunking:
+        """How many rows are encoded at once, in validation too."""
+        return at_once
 
     @abstractmethod
     def __call__(
@@ -131,12 +136,14 @@ class Cached(Passes):
     def __call__(
         self, runner: Runner, batch: Batch, position: Position, backward: Backward
     ) -> StepOutput:
-        assert self._micro_batch is not None
         self._freeze_norms(runner)
-        chunks = InChunks(self._micro_batch)
-        output: StepOutput = runner(runner.make_views(batch), position, chunks)
+        output: StepOutput = runner(runner.make_views(batch), position, self.chunking)
         backward(output.loss)
         return output
+
+    @property
+    def chunking(self) -> Chunking:
+        return at_once if self._micro_batch is None else InChunks(self._micro_batch)
 
     def _freeze_norms(self, runner: Runner) -> None:
         """Again at each step: whoever calls `train` takes them back."""

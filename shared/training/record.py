@@ -122,6 +122,8 @@ def resume_guard(
         "modalities": config.modalities,
         "label_fraction": config.loader.label_fraction,
         "batch_size": config.loader.batch_size,
+        # of the order in which shards are read
+        **{f"data.{n}": config.data[n] for n in ("lanes", "shuffle_window") if n in config.data},
         "number of processes": config.trainer.devices * config.trainer.num_nodes,
         "total_steps": total_steps,
         **{key: value for key, value in flat.items() if not key.endswith(".teacher")},

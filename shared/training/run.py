@@ -334,6 +334,12 @@ def _announce(
     console.print(f"{kind} {dataset.title}: {len(dataset)} samples", highlight=False)
     counts = ", ".join(f"{split} {len(rows)}" for split, rows in splits.items())
     console.print(f"splits: {counts}; fingerprint {dataset.fingerprint}", highlight=False)
+    if config.loader.batch_size > (number := len(splits["train"])):
+        console.print(
+            f"loader.batch_size={config.loader.batch_size} is more than there is: one batch of "
+            f"{number} an epoch",
+            highlight=False,
+        )
     if (fraction := config.loader.label_fraction) < 1:
         console.print(
             f"labels: {fraction:.3g} of train and val, large classes cut", highlight=False

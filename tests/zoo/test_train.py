@@ -15,7 +15,9 @@ from forked import Forked
 from safetensors.torch import load_file
 
 import zoo
+from shared.encoders.base import Embedding
 from shared.evaluation.results.result import load_results
+from shared.model import Model
 from zoo.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -97,6 +99,21 @@ def test_divergence_is_told_and_keeps_nothing(
     assert main(["train", *TINY, *settings, f"run_folder={folder}"]) == 2
     assert "training has diverged" in capsys.readouterr().err
     assert not (folder / "checkpoints" / "best.safetensors").exists()
+
+
+def test_micro_batches_hold_in_validation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, encode = [], Model.encode
+
+    def counted(model: Model, modality: str, inputs: dict[str, torch.Tensor]) -> Embedding:
+        numbers.append(len(next(iter(inputs.values()))))
+        return encode(model, modality, inputs)
+
+    monkeypatch.setattr(Model, "encode", counted)
+    settings = [*QUICK, "trainer.max_epochs=1", "passes=cached", "passes.micro_batch=3"]
+    assert main(["train", *settings, f"run_folder={tmp_path / 'run'}"]) == 0
+    assert 0 < max(numbers) <= 3
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:

@@ -189,16 +189,15 @@ def filip_loss(case: Any) -> dict[str, Tensor]:
         present = torch.ones(len(rows["image_tokens"]), dtype=torch.bool)
         encoded = {m: Encoded(rows[f"{m}_tokens"], present, rows[f"{m}_mask"]) for m in MODALITIES}
         numbers = torch.arange(len(present))
-        output = objective(
-            Tensors(
-                {objective.request(m): e for m, e in encoded.items()},
-                {"logit_scale": rows["logit_scale"].log()},
-                numbers,
-                numbers,
-            )
+        tensors = Tensors(
+            {objective.request(m): e for m, e in encoded.items()},
+            {"logit_scale": rows["logit_scale"].log()},
+            numbers,
+            numbers,
         )
+        output = objective(tensors)
         output.loss.backward()
-        image, text = encoded.values()
+        image, text = objective.joined(tensors).encoded.values()
         made = {
             "loss": output.loss,
             "loss_image": output.terms["image->text"].mean,

@@ -126,6 +126,7 @@ def test_captions_are_drawn_anew_each_epoch_and_the_same_again(workers: int) -> 
     assert sum(a != b for a, b in zip(first, second, strict=True)) > 20
     assert drawn(0) == first
 
+
 def test_workers_end_with_a_process_that_keeps_their_loader() -> None:
     """They outlive SIGTERM, by which `multiprocessing` would end them before it waits."""
     code = """

@@ -36,6 +36,8 @@ def folder(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     smoke = yaml.safe_load((HERE.parents[2] / "toy_domain" / "smoke.yaml").read_text())
     # as in objective_ranks.py, so that rounding does not choose KoLeo's neighbours
     smoke["dinov2"] += ["+model.modalities.image.encoder.layer_scale=null"]
+    # every chunk gathers the weights, so the ranks need as many
+    smoke["contrastive"] += ["passes=cached", "passes.micro_batch=3"]
     runs = {name: smoke[name] + SHORT for name in NAMES}
     assert run_ranks(2, worker["train_all"], runs, str(folder)) == [[False, True, True] * 2] * 2
     return folder
